@@ -1,0 +1,226 @@
+"""The operator: draw parameters, then apply them; and the layouts it accepts.
+
+Legend: B samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from robustaug.ops.space import Space
+from robustaug.registry import did_you_mean
+from robustaug.rng import Keys
+
+Params = dict[str, Any]
+"""Drawn parameters: tensors whose first dimension is the sample; nested one level a combinator."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+class Operator:
+    """Base of every operator. A subclass declares spaces as class attributes and writes `formula`.
+
+    Subclasses are registered classes; instances are immutable. `p` is the chance that a sample is changed.
+    """
+
+    name: ClassVar[str] = ""
+    declared: ClassVar[Mapping[str, Space]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.declared = {key: value for key, value in vars(cls).items() if isinstance(value, Space)}
+
+    def __init__(self, *, p: float = 1.0, severity: int | None = None, **params: Any) -> None:
+        """Set parameters: a number fixes one, a [low, high] pair or a list gives its range.
+
+        Args:
+            p: chance in [0, 1] that a sample is changed.
+            severity: 1 to 5, sets every parameter that declares what its severities mean.
+
+        Raises:
+            TypeError: unknown parameter.
+            ValueError: p, severity or a value out of range.
+        """
+        if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise ValueError(f"{self.name}: p must be in [0, 1], got {p!r}")
+        for key in params:
+            if key not in self.declared:
+                known = [*self.declared, "p", "severity"]
+                raise TypeError(
+                    f"{self.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
+                )
+        self.p = float(p)
+        spaces = dict(self.declared)
+        if severity is not None:
+            spaces.update(self._severity_spaces(severity))
+        for key, spec in params.items():
+            spaces[key] = spaces[key].override(f"{self.name}: {key}", spec)
+        self.spaces: Mapping[str, Space] = spaces
+
+    def _severity_spaces(self, severity: int) -> dict[str, Space]:
+        if severity not in SEVERITIES:
+            raise ValueError(f"{self.name}: severity must be 1, 2, 3, 4 or 5, got {severity!r}")
+        graded = {key: space for key, space in self.declared.items() if space.severity}
+        if not graded:
+            raise ValueError(f"{self.name} has no severities; set its parameters instead")
+        return {
+            key: space.override(f"{self.name}: {key}", space.severity[severity - 1])
+            for key, space in graded.items()
+            if space.severity
+        }
+
+    @classmethod
+    def has_severities(cls) -> bool:
+        """Whether `severity=` means something for this operator."""
+        return any(space.severity for space in cls.declared.values())
+
+    def sample(self, keys: Keys) -> Params:
+        """Draw the parameters of a batch; all randomness of the operator is here.
+
+        Args:
+            keys: one a sample; the tensors are made on the keys' device.
+
+        Returns:
+            A tensor of shape (B, ...) for each declared parameter, and "active" (B,) bool where p < 1.
+        """
+        params: Params = {key: space.sample(keys.fold(key)) for key, space in self.spaces.items()}
+        if self.p < 1:
+            params["active"] = keys.fold("p").uniform()[:, 0] < self.p
+        return params
+
+    def apply(self, image: Tensor, params: Params) -> Tensor:
+        """Apply drawn parameters; pure, the input is left as it was.
+
+        Args:
+            image: (C, H, W) or (B, C, H, W); uint8, or floating in [0, 1].
+            params: from `sample`, for the same number of samples.
+
+        Returns:
+            A tensor of the same rank and dtype. uint8 results are rounded.
+        """
+        batch, layout = to_batch(image)
+        return from_batch(self.transform(batch, to_device(params, batch.device)), layout)
+
+    def transform(self, batch: Tensor, params: Params) -> Tensor:
+        """`apply` without the layouts: (B, C, H, W) floating in, the same out; only active samples change."""
+        params = dict(params)
+        active = params.pop("active", None)
+        if active is None:
+            return self.formula(batch, **params)
+        chosen = active.nonzero()[:, 0]
+        if len(chosen) == 0:
+            return batch
+        changed = self.formula(batch[chosen], **take(params, chosen))
+        if changed.shape[1:] != batch.shape[1:]:
+            raise ValueError(
+                f"{self.name} changes the shape from {tuple(batch.shape[1:])} to {tuple(changed.shape[1:])}, "
+                "so it needs p=1: a batch has one shape"
+            )
+        return batch.index_copy(0, chosen, changed)
+
+    def formula(self, image: Tensor, **params: Tensor) -> Tensor:
+        """The definition: (B, C, H, W) floating in [0, 1] and one (B, ...) tensor a parameter in, images out."""
+        raise NotImplementedError(f"{type(self).__name__} must define formula(image, **params)")
+
+    def __call__(self, image: Tensor, seed: int = 0, epoch: int = 0, index: Any = None) -> Tensor:
+        """Draw parameters and apply them.
+
+        Args:
+            image: (C, H, W) or (B, C, H, W); uint8, or floating in [0, 1].
+            seed, epoch: with the index they determine every draw.
+            index: (B,) sample indices; 0 to B-1 when left out.
+
+        Raises:
+            TypeError: not a tensor, or an integer dtype other than uint8.
+            ValueError: wrong rank, or floating values outside [0, 1].
+        """
+        check_range(image)
+        n = 1 if image.ndim == 3 else len(image)
+        keys = Keys.of(seed, torch.arange(n) if index is None else index, epoch)
+        if len(keys) != n:
+            raise ValueError(f"index must have one entry a sample: {n} images, {len(keys)} indices")
+        return self.apply(image, self.sample(keys.to(image.device)))
+
+    def spec(self) -> dict[str, Any]:
+        """Return {name: parameters that differ from the declared ones}; `pipeline.build` reads it back."""
+        params = {key: space.spec() for key, space in self.spaces.items() if space != self.declared[key]}
+        if self.p < 1:
+            params["p"] = self.p
+        return {self.name: params}
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.spec() == other.spec()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        [(name, params)] = self.spec().items()
+        return f"robustaug.create({', '.join([repr(name), *(f'{k}={v!r}' for k, v in params.items())])})"
+
+
+def rows(param: Tensor) -> Tensor:
+    """Reshape a (B,) parameter to (B, 1, 1, 1), so that it broadcasts over images."""
+    return param.reshape(-1, 1, 1, 1)
+
+
+def take(params: Params, chosen: Tensor) -> Params:
+    """Return the rows `chosen` of every tensor in nested parameters."""
+    return {k: take(v, chosen) if isinstance(v, dict) else v[chosen] for k, v in params.items()}
+
+
+def to_device(params: Params, device: torch.device) -> Params:
+    """Return nested parameters on `device`."""
+    return {k: to_device(v, device) if isinstance(v, dict) else v.to(device) for k, v in params.items()}
+
+
+def check_range(image: Tensor) -> None:
+    """Refuse what no operator can read.
+
+    Raises:
+        TypeError: not a tensor, or neither uint8 nor floating.
+        ValueError: not (C, H, W) or (B, C, H, W), or floating values outside [0, 1] or not finite.
+    """
+    check_layout(image)
+    if image.is_floating_point() and image.numel():
+        low, high = (float(v) for v in torch.aminmax(image.detach()))
+        if not (low >= -1e-6 and high <= 1 + 1e-6):  # written so that NaN fails too
+            hint = "; divide by 255, or pass uint8" if high > 1.5 else "; undo the normalisation first"
+            raise ValueError(f"floating images must be in [0, 1], got values in [{low:g}, {high:g}]{hint}")
+
+
+def check_layout(image: Tensor) -> None:
+    """Check type, dtype and rank without reading the values; see `check_range`."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image must be a torch.Tensor, got {type(image).__name__}; torch.as_tensor converts arrays")
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise TypeError(f"image must be uint8 or floating, got {image.dtype}")
+    if image.ndim not in (3, 4):
+        raise ValueError(f"image must have shape (C, H, W) or (B, C, H, W), got {tuple(image.shape)}")
+
+
+Layout = tuple[bool, torch.dtype]
+
+
+def to_batch(image: Tensor) -> tuple[Tensor, Layout]:
+    """Return (B, C, H, W) in float32 (float64 stays) and what `from_batch` needs to undo it."""
+    check_layout(image)
+    batch = image if image.ndim == 4 else image[None]
+    if image.dtype == torch.uint8:
+        batch = batch.to(torch.float32) / 255
+    elif image.dtype != torch.float64:
+        batch = batch.to(torch.float32)  # half precision loses whole grey levels in a chain
+    return batch, (image.ndim == 3, image.dtype)
+
+
+def from_batch(batch: Tensor, layout: Layout) -> Tensor:
+    """Undo `to_batch`: round and clamp to uint8, or cast back; drop the batch dimension it added."""
+    single, dtype = layout
+    if dtype == torch.uint8:
+        batch = (batch * 255).round_().clamp_(0, 255)
+    batch = batch.to(dtype)
+    return batch[0] if single else batch

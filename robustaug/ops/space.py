@@ -1,0 +1,156 @@
+"""Declared parameters: what may be drawn, from where, in which unit, and what severity 1 to 5 means.
+
+One declaration serves sampling, checking, the catalogue, the property tests and the attacks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustaug.config import parse_ratio
+from robustaug.rng import Keys
+
+Value = float | int | bool
+
+
+@dataclass(frozen=True)
+class Space:
+    """One parameter of an operator.
+
+    Attributes:
+        distribution: "uniform", "log_uniform", "integer", "choice" or "key".
+        low, high: the range drawn from, both ends included for integers; equal ends fix the value.
+        values: what "choice" picks from, each as likely.
+        unit: shown to people: "px", "degrees", "×", ...
+        identity: the value at which the operator changes nothing, if there is one.
+        severity: five specifications (a number, a (low, high) pair, or {"choice": [...]}) for severity 1 to 5.
+        bounds: the least and greatest value that makes sense, None for no limit.
+        shape: draws a sample, () for one number.
+    """
+
+    distribution: str
+    low: float = 0.0
+    high: float = 0.0
+    values: tuple[Value, ...] = ()
+    unit: str = ""
+    identity: Value | None = None
+    severity: tuple[Any, Any, Any, Any, Any] | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+    shape: tuple[int, ...] = ()
+
+    def sample(self, keys: Keys) -> Tensor:
+        """Draw (B, *shape): float32, int64 for integers, bool for true/false; key rows (B, 4) for "key"."""
+        if self.distribution == "key":
+            return keys.rows()
+        n = math.prod(self.shape)
+        u = keys.uniform(n)
+        if self.distribution == "uniform":
+            drawn = self.low + u * (self.high - self.low)
+        elif self.distribution == "log_uniform":
+            drawn = torch.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        elif self.distribution == "integer":
+            drawn = (self.low + torch.floor(u * (self.high - self.low + 1))).to(torch.int64)
+        else:
+            table = torch.tensor(self.values, device=u.device)
+            drawn = table[(u * len(self.values)).to(torch.int64)]
+        return drawn.reshape(len(keys), *self.shape)
+
+    def override(self, name: str, spec: Any) -> Space:
+        """Return this space narrowed to what a user gave.
+
+        Args:
+            name: "operator: parameter", for messages.
+            spec: a number (fixed), a [low, high] pair, {"choice": [...]}; for a choice also a plain list.
+
+        Raises:
+            ValueError: the value is not of this form or lies outside the bounds.
+        """
+        if self.distribution == "key":
+            raise ValueError(f"{name} is a random key and cannot be set; pass another seed instead")
+        if isinstance(spec, dict) and set(spec) == {"choice"}:
+            values = tuple(self._number(name, v) for v in spec["choice"])
+        elif self.distribution == "choice":
+            values = tuple(self._number(name, v) for v in (spec if isinstance(spec, (list, tuple)) else [spec]))
+        else:
+            return self._range(name, spec)
+        if not values:
+            raise ValueError(f"{name} needs at least one value to choose from")
+        return replace(self, distribution="choice", values=values)
+
+    def _range(self, name: str, spec: Any) -> Space:
+        pair = spec if isinstance(spec, (list, tuple)) else (spec, spec)
+        if len(pair) != 2:
+            raise ValueError(f"{name} must be a number or a [low, high] pair, got {spec!r}")
+        low, high = (float(self._number(name, value)) for value in pair)
+        if low > high:
+            raise ValueError(f"{name} must have low <= high, got [{low:g}, {high:g}]")
+        if self.distribution == "integer" and (low % 1 or high % 1):
+            raise ValueError(f"{name} must be whole numbers, got {spec!r}")
+        return replace(self, low=low, high=high)
+
+    def _number(self, name: str, value: Any) -> Value:
+        value = parse_ratio(value)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+        low, high = self.bounds
+        if low is not None and value < low:
+            raise ValueError(f"{name} must be >= {low:g}, got {value:g}")
+        if high is not None and value > high:
+            raise ValueError(f"{name} must be <= {high:g}, got {value:g}")
+        return value
+
+    def spec(self) -> Any:
+        """Return what `override` reads back into this space."""
+        if self.distribution == "choice":
+            return {"choice": [*self.values]} if len(self.values) > 1 else self.values[0]
+        number = int if self.distribution == "integer" else float
+        return number(self.low) if self.low == self.high else [number(self.low), number(self.high)]
+
+    def describe(self) -> str:
+        """Return the space in words: "0.6 to 1.4 ×"."""
+        if self.distribution == "key":
+            return "random key"
+        if self.distribution == "choice":
+            text = " | ".join(str(v) for v in self.values)
+        elif self.low == self.high:
+            text = f"{self.low:g}"
+        else:
+            text = f"{self.low:g} to {self.high:g}" + (" (log)" if self.distribution == "log_uniform" else "")
+        return f"{text} {self.unit}".rstrip()
+
+
+def uniform(low: float, high: float, **declared: Any) -> Space:
+    """A real number, each value of [low, high) as likely."""
+    return Space("uniform", low, high, **declared)
+
+
+def log_uniform(low: float, high: float, **declared: Any) -> Space:
+    """A positive real number, each ratio as likely: for scales and counts of photons."""
+    declared.setdefault("bounds", (1e-12, None))
+    return Space("log_uniform", low, high, **declared)
+
+
+def integer(low: int, high: int, **declared: Any) -> Space:
+    """A whole number in [low, high], both ends included."""
+    return Space("integer", low, high, **declared)
+
+
+def choice(values: Sequence[Value], **declared: Any) -> Space:
+    """One of the values, each as likely."""
+    return Space("choice", values=tuple(values), **declared)
+
+
+def fixed(value: float, **declared: Any) -> Space:
+    """A value that stays the same unless a user sets it."""
+    return Space("uniform", value, value, **declared)
+
+
+def noise_key() -> Space:
+    """A random key a sample, from which `apply` draws a whole field of noise: storable and replayable."""
+    return Space("key")

@@ -1,0 +1,197 @@
+"""Every operator, attack, source, model and score by name.
+
+A name is `family.thing`: `image.brightness`, `attack.pgd`, `data.digits`. The family decides the kind
+and where the built-in entries live, so that `import robustaug` need not import them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+ENTRY_POINT_GROUP = "robustaug.operators"
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+class Family(NamedTuple):
+    """What every name with one prefix has in common."""
+
+    kind: str
+    modality: str | None
+    module: str | None  # imported on first use to register the built-in entries
+
+
+FAMILIES: dict[str, Family] = {
+    "image": Family("operator", "image", "robustaug.ops.image"),
+    "text": Family("operator", "text", None),
+    "signal": Family("operator", "signal", None),
+    "tabular": Family("operator", "tabular", None),
+    "compose": Family("combinator", None, "robustaug.pipeline"),
+    "attack": Family("attack", None, "robustaug.attacks"),
+    "data": Family("source", None, "robustaug.data"),
+    "model": Family("model", None, "robustaug.models"),
+    "ood": Family("score", None, "robustaug.trust.ood"),
+    "loss": Family("loss", None, "robustaug.train.losses"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing: its name, what it is, and the callable that makes it."""
+
+    name: str
+    kind: str
+    modality: str | None
+    tags: frozenset[str]
+    factory: Callable[..., Any]
+
+    @property
+    def summary(self) -> str:
+        """First line of the factory's docstring."""
+        return (self.factory.__doc__ or "").strip().split("\n")[0]
+
+
+_entries: dict[str, Entry] = {}
+_loaded: set[str] = set()
+_lock = threading.RLock()  # a loader thread and the main thread may both ask first
+
+
+def register(
+    name: str, *, tags: Iterable[str] = (), kind: str | None = None, modality: str | None = None
+) -> Callable[[Factory], Factory]:
+    """Register the class or function below under `name`; a class learns its name as the attribute `name`.
+
+    Args:
+        name: `family.thing`, lower case. A family not listed in `FAMILIES` must pass `kind`.
+        tags: words to filter by, such as "colour" or "pixelwise".
+        kind: "operator", "attack", "source", ...; taken from the family when left out.
+        modality: "image", "text", ...; taken from the family when left out.
+
+    Raises:
+        ValueError: the name is malformed, is taken, or its family is unknown and no kind is given.
+    """
+    prefix, _, rest = name.partition(".")
+    if not prefix or not rest or name != name.lower():
+        raise ValueError(f"name must read 'family.thing' in lower case, got {name!r}")
+    family = FAMILIES.get(prefix)
+    if family is None and kind is None:
+        raise ValueError(f"name {name!r} has an unknown family {prefix!r}; pass kind=, or use one of {sorted(FAMILIES)}")
+
+    def decorate(factory: Factory) -> Factory:
+        resolved_kind = kind or (family.kind if family else "")
+        resolved_modality = modality or (family.modality if family else None)
+        entry = Entry(name, resolved_kind, resolved_modality, frozenset(tags), factory)
+        with _lock:
+            taken = _entries.get(name)
+            if taken is not None:
+                raise ValueError(
+                    f"{name!r} is already registered by {taken.factory.__module__}.{taken.factory.__qualname__}; "
+                    "choose another name"
+                )
+            _entries[name] = entry
+            if isinstance(factory, type):
+                factory.name = name  # type: ignore[attr-defined]
+        return factory
+
+    return decorate
+
+
+def import_submodules(package: ModuleType) -> None:
+    """Import every module of `package`, so that a new file registers itself by existing."""
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def _load_family(prefix: str) -> None:
+    family = FAMILIES.get(prefix)
+    if family is None or family.module is None or prefix in _loaded:
+        return
+    with _lock:
+        if prefix not in _loaded:
+            importlib.import_module(family.module)
+            _loaded.add(prefix)  # only after success: a failed import must fail again, not look empty
+
+
+def _load_entry_points() -> None:
+    if ENTRY_POINT_GROUP in _loaded:
+        return
+    with _lock:
+        if ENTRY_POINT_GROUP in _loaded:
+            return
+        _loaded.add(ENTRY_POINT_GROUP)
+        for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+            try:
+                point.load()
+            except Exception as error:  # a third party's import may raise anything; it must not take ours down
+                warnings.warn(f"plug-in {point.name!r} ({point.value}) failed to load: {error}", stacklevel=2)
+
+
+def lookup(name: str) -> Entry:
+    """Return the entry called `name`.
+
+    Raises:
+        ValueError: no such name; the message names the nearest ones.
+    """
+    _load_family(name.partition(".")[0])
+    if name not in _entries:
+        _load_entry_points()
+    if name in _entries:
+        return _entries[name]
+    for prefix in FAMILIES:
+        _load_family(prefix)
+    raise ValueError(f"unknown name {name!r}{did_you_mean(name, _entries)}")
+
+
+def create(name: str, /, **params: Any) -> Any:
+    """Make the registered thing called `name` with these parameters.
+
+    >>> import robustaug
+    >>> robustaug.create("image.brightness", factor=(0.8, 1.2))
+    robustaug.create('image.brightness', factor=[0.8, 1.2])
+
+    Raises:
+        ValueError: unknown name (the nearest are named), or a parameter's value is refused.
+        TypeError: unknown or missing parameter.
+    """
+    return lookup(name).factory(**params)
+
+
+def list(kind: str | None = None, modality: str | None = None, tag: str | None = None) -> list[str]:  # noqa: A001
+    """Return the sorted names that match every given filter.
+
+    Raises:
+        ValueError: no entry at all has this kind, modality or tag.
+    """
+    for prefix in FAMILIES:
+        _load_family(prefix)
+    _load_entry_points()
+    entries = tuple(_entries.values())
+    known = {
+        "kind": (kind, {e.kind for e in entries}),
+        "modality": (modality, {e.modality for e in entries if e.modality}),
+        "tag": (tag, {t for e in entries for t in e.tags}),
+    }
+    for field, (value, allowed) in known.items():
+        if value is not None and value not in allowed:
+            raise ValueError(f"unknown {field} {value!r}{did_you_mean(value, allowed)}; known: {sorted(allowed)}")
+    return sorted(
+        e.name
+        for e in entries
+        if (kind is None or e.kind == kind)
+        and (modality is None or e.modality == modality)
+        and (tag is None or tag in e.tags)
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x' or 'y'?" for the nearest known words, or an empty string."""
+    near = difflib.get_close_matches(word, tuple(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

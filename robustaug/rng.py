@@ -1,0 +1,190 @@
+"""Stateless random numbers: (seed, epoch, sample index, operator) in, numbers out.
+
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11) turns a 64-bit key and a
+128-bit counter into 128 random bits. The key comes from the seed, the epoch and the path of the operator;
+the counter holds the sample's index. So a sample's draw depends on nothing else: not on the batch size,
+the order, the number of workers, or the device (floats derived from the bits agree up to rounding).
+
+Legend: B samples, N draws a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MASK = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+
+# The counter's second word keeps the three uses of one key apart.
+_SCALARS, _FIELD, _FOLD = 0, 1, 2
+_CHUNK_BLOCKS = 1 << 20  # bounds the int64 scratch memory of a field to about 64 MiB
+
+
+def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run Philox4x32-10 on int64 tensors that hold unsigned 32-bit words.
+
+    Args:
+        counter: four broadcastable int64 tensors, each word in [0, 2^32).
+        key: two int64 tensors that broadcast against the counter.
+
+    Returns:
+        Four int64 tensors of random words in [0, 2^32).
+    """
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # int64 products wrap, which leaves exactly the low 64 bits: both halves of the unsigned product
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0 = ((product1 >> 32) & MASK).bitwise_xor_(c1).bitwise_xor_(k0)
+        c2 = ((product0 >> 32) & MASK).bitwise_xor_(c3).bitwise_xor_(k1)
+        c1, c3 = product1.bitwise_and_(MASK), product0.bitwise_and_(MASK)
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def _philox_int(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The same function on Python integers: folding a key must not cost forty tensor calls."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = (product1 >> 32) ^ c1 ^ k0, product1 & MASK, (product0 >> 32) ^ c3 ^ k1, product0 & MASK
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+@dataclass(frozen=True)
+class Keys:
+    """One random key a sample.
+
+    Attributes:
+        key: the two 32-bit words shared by the batch (seed, epoch and operator path folded together).
+        index: (B,) int64, the sample indices.
+    """
+
+    key: tuple[int, int]
+    index: Tensor
+
+    @classmethod
+    def of(cls, seed: int, index: Tensor | Sequence[int] | int, epoch: int = 0) -> Keys:
+        """Return keys for the samples `index` in `epoch` under `seed`.
+
+        Args:
+            seed: 0 <= seed < 2^64.
+            index: (B,) integers >= 0, or B itself for the samples 0 to B-1.
+            epoch: >= 0.
+
+        Raises:
+            ValueError: seed, epoch or an index out of range.
+        """
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+        if epoch < 0:
+            raise ValueError(f"epoch must be >= 0, got {epoch}")
+        rows = torch.arange(index) if isinstance(index, int) else torch.as_tensor(index, dtype=torch.int64)
+        if rows.ndim != 1:
+            raise ValueError(f"index must have shape (B,), got {tuple(rows.shape)}")
+        return cls((seed & MASK, seed >> 32), rows).fold(epoch)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Tensor | slice) -> Keys:
+        """Return the keys of some rows: a slice, a mask or positions."""
+        return Keys(self.key, self.index[rows])
+
+    def to(self, device: torch.device | str) -> Keys:
+        """Return the same keys with the indices on `device`."""
+        return Keys(self.key, self.index.to(device))
+
+    def fold(self, part: int | str) -> Keys:
+        """Return independent keys for one part of the work: an operator's position, a parameter's name."""
+        word = zlib.crc32(part.encode()) if isinstance(part, str) else part
+        is_name = int(isinstance(part, str))
+        mixed = _philox_int((word & MASK, _FOLD, word >> 32, is_name), self.key)
+        return Keys(mixed[:2], self.index)
+
+    def rows(self) -> Tensor:
+        """Return the keys as a (B, 4) int64 tensor: a parameter that `uniform_field` can draw from later."""
+        head = torch.tensor(self.key, dtype=torch.int64, device=self.index.device).expand(len(self), 2)
+        return torch.cat([head, (self.index & MASK)[:, None], (self.index >> 32)[:, None]], dim=1)
+
+    def bits(self, n: int = 1) -> Tensor:
+        """Return (B, n) int64 words in [0, 2^32)."""
+        return _words(self.rows(), n, _SCALARS)
+
+    def uniform(self, n: int = 1) -> Tensor:
+        """Return (B, n) float32 in [0, 1)."""
+        return _to_unit(self.bits(n))
+
+    def normal(self, n: int = 1) -> Tensor:
+        """Return (B, n) float32 from N(0, 1)."""
+        return _box_muller(self.bits(n + n % 2))[:, :n]
+
+
+def uniform_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return (B, *shape) float32 in [0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
+    return _field(rows, shape, _to_unit)
+
+
+def normal_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return (B, *shape) float32 from N(0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
+    return _field(rows, shape, _box_muller)
+
+
+def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
+    """Return a random order of 0 to n-1, (n,) int64, that depends on seed and epoch alone."""
+    words = Keys.of(seed, n, epoch).fold("permutation").bits(2)
+    return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
+
+
+@contextlib.contextmanager
+def torch_seed(seed: int) -> Iterator[None]:
+    """Seed torch's own CPU generator inside the block and put its state back afterwards.
+
+    For code that offers no other way in, such as `torch.nn.init`.
+    """
+    state = torch.random.get_rng_state()
+    try:
+        torch.random.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def _words(rows: Tensor, n: int, use: int) -> Tensor:
+    """Return (B, n) words: counter (block, use, index low, index high)."""
+    blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=rows.device)
+    k0, k1, low, high = (column[:, None] for column in rows.unbind(1))
+    counter = (blocks[None, :], torch.full_like(blocks, use)[None, :], low, high)
+    return torch.stack(philox(counter, (k0, k1)), dim=2).flatten(1)[:, :n]
+
+
+def _field(rows: Tensor, shape: Sequence[int], to_float) -> Tensor:  # noqa: ANN001
+    n = math.prod(shape)
+    even = n + n % 2  # Box-Muller makes pairs
+    out = torch.empty((len(rows), even), dtype=torch.float32, device=rows.device)
+    step = max(1, _CHUNK_BLOCKS // max(1, even // 4))
+    for start in range(0, len(rows), step):
+        out[start : start + step] = to_float(_words(rows[start : start + step], even, _FIELD))
+    return out[:, :n].reshape(len(rows), *shape)
+
+
+def _to_unit(words: Tensor) -> Tensor:
+    return (words >> 8).to(torch.float32) * 2.0**-24
+
+
+def _box_muller(words: Tensor) -> Tensor:
+    """(B, 2n) words -> (B, 2n) standard normals; 1 - u keeps the logarithm finite."""
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - _to_unit(words[:, 0::2])))
+    angle = (2.0 * math.pi) * _to_unit(words[:, 1::2])
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=2).flatten(1)
