@@ -1,0 +1,288 @@
+"""Pipelines: operators in sequence, one of several, some of several; drawn, applied, replayed, saved.
+
+A combinator is itself an operator: its parameters are its children's, nested under "0", "1", ... So a whole
+pipeline has the operator's two halves, `sample(keys) -> params` and `apply(image, params)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robustaug import atomic, registry
+from robustaug.config import ConfigError, parse_yaml, read_yaml
+from robustaug.ops.operator import Operator, Params, take
+from robustaug.rng import Keys
+
+
+@registry.register("compose.sequential")
+class Pipeline(Operator):
+    """Apply every operator in turn.
+
+    >>> import torch
+    >>> pipeline = Pipeline.from_yaml('''
+    ... - image.horizontal_flip: {p: 0.5}
+    ... - compose.one_of: {of: [image.brightness, {image.gaussian_noise: {sigma: 0.1}}]}
+    ... ''')
+    >>> pipeline(torch.zeros(8, 3, 32, 32)).shape
+    torch.Size([8, 3, 32, 32])
+
+    Args:
+        of: operators, or what `build` accepts for each.
+        p: chance in [0, 1] that a sample goes through the pipeline at all.
+    """
+
+    def __init__(self, of: Sequence[Any], p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.children = _build_children(self.name, of)
+
+    def sample(self, keys: Keys) -> Params:
+        """Draw every child's parameters; see `Operator.sample`."""
+        return super().sample(keys) | _sample_children(self.children, keys)
+
+    def formula(self, image: Tensor, **params: Any) -> Tensor:
+        for position, child in enumerate(self.children):
+            image = child.transform(image, params[str(position)])
+        return image
+
+    def spec(self) -> dict[str, Any]:
+        return {self.name: _children_spec(self.children) | _p_spec(self.p)}
+
+    def to_yaml(self) -> str:
+        """Return the pipeline as YAML that `from_yaml` reads back into an equal one."""
+        document: Any = [_short(child.spec()) for child in self.children]
+        if self.p < 1:
+            document = [_short(self.spec())]
+        return yaml.safe_dump(document, sort_keys=False, default_flow_style=None)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Pipeline:
+        """Read a pipeline from YAML text: a list of names or `{name: parameters}`.
+
+        Raises:
+            ConfigError: every mistake, one a line, with its position in the list.
+        """
+        return build(parse_yaml(text, "pipeline"))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `to_yaml` to `path`, whole or not at all."""
+        atomic.write_text(path, self.to_yaml())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Pipeline:
+        """Read a pipeline from the YAML file at `path`; see `from_yaml`."""
+        return build(read_yaml(Path(path)), str(path))
+
+
+@registry.register("compose.one_of")
+class OneOf(Operator):
+    """Apply one of several operators to each sample; only that one is computed.
+
+    Args:
+        of: operators, or what `build` accepts for each.
+        weights: relative chances, one a child, >= 0; equal when left out.
+        p: chance in [0, 1] that a sample is changed.
+
+    Raises:
+        ValueError: no child, or weights of another length, negative, or all zero.
+    """
+
+    def __init__(self, of: Sequence[Any], weights: Sequence[float] | None = None, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.children = _build_children(self.name, of)
+        if weights is not None and (
+            len(weights) != len(self.children) or min(weights) < 0 or not 0 < sum(weights) < float("inf")
+        ):
+            raise ValueError(
+                f"{self.name}: weights must be {len(self.children)} numbers >= 0 with a positive sum, got {weights}"
+            )
+        self.weights = None if weights is None else [float(w) for w in weights]
+
+    def sample(self, keys: Keys) -> Params:
+        """Draw which child each sample gets ("pick", (B,) int64) and every child's parameters."""
+        shares = torch.tensor(self.weights or [1.0] * len(self.children), dtype=torch.float64)
+        edges = (shares.cumsum(0) / shares.sum()).to(torch.float32)[:-1].to(keys.index.device)
+        pick = torch.bucketize(keys.fold("pick").uniform()[:, 0].contiguous(), edges, right=True)
+        return super().sample(keys) | {"pick": pick} | _sample_children(self.children, keys)
+
+    def formula(self, image: Tensor, pick: Tensor, **params: Any) -> Tensor:
+        return _route(self, image, pick, params)
+
+    def spec(self) -> dict[str, Any]:
+        weights = {} if self.weights is None else {"weights": self.weights}
+        return {self.name: _children_spec(self.children) | weights | _p_spec(self.p)}
+
+
+@registry.register("compose.some_of")
+class SomeOf(Operator):
+    """Apply n different operators of several to each sample, in a random order.
+
+    Args:
+        of: operators, or what `build` accepts for each.
+        n: how many, or a [low, high] pair drawn per sample, both ends included.
+        ordered: keep the order of the list instead of a random one.
+        p: chance in [0, 1] that a sample is changed.
+
+    Raises:
+        ValueError: no child, or n outside 0 to the number of children.
+    """
+
+    def __init__(self, of: Sequence[Any], n: int | Sequence[int] = 1, ordered: bool = False, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.children = _build_children(self.name, of)
+        low, high = (n, n) if isinstance(n, int) else n
+        if not 0 <= low <= high <= len(self.children):
+            raise ValueError(f"{self.name}: n must be within 0 to {len(self.children)} (its children), got {n}")
+        self.n, self.ordered = (int(low), int(high)), bool(ordered)
+
+    def sample(self, keys: Keys) -> Params:
+        """Draw "slots" (B, high) int64, the child at each turn or -1, and every child's parameters."""
+        low, high = self.n
+        order = keys.fold("order").uniform(len(self.children)).argsort(dim=1, stable=True)[:, :high]
+        count = low + (keys.fold("n").uniform() * (high - low + 1)).to(torch.int64)
+        slots = torch.where(torch.arange(high, device=order.device) < count, order, -1)
+        if self.ordered:
+            slots = torch.sort(slots, dim=1).values
+        return super().sample(keys) | {"slots": slots} | _sample_children(self.children, keys)
+
+    def formula(self, image: Tensor, slots: Tensor, **params: Any) -> Tensor:
+        for turn in range(slots.shape[1]):
+            image = _route(self, image, slots[:, turn], params)
+        return image
+
+    def spec(self) -> dict[str, Any]:
+        low, high = self.n
+        own = {"n": low if low == high else [low, high]} | ({"ordered": True} if self.ordered else {})
+        return {self.name: _children_spec(self.children) | own | _p_spec(self.p)}
+
+
+def build(spec: Any, where: str = "pipeline") -> Pipeline:
+    """Make a pipeline from a list of operators, names, or `{name: parameters}` mappings.
+
+    Raises:
+        ConfigError: every mistake, one a line, as `where[position]: what is wrong`.
+    """
+    if isinstance(spec, Pipeline):
+        return spec
+    if not isinstance(spec, Sequence) or isinstance(spec, str):
+        raise ConfigError(f"{where}: must be a list of operators, got {type(spec).__name__}")
+    try:
+        return Pipeline(spec)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{where}{line}" for line in str(error).split("\n"))) from None
+
+
+def build_operator(spec: Any) -> Operator:
+    """Make one operator from an operator, a name, or `{name: parameters}`.
+
+    Raises:
+        ValueError: unknown name, wrong form, or a refused value.
+        TypeError: an unknown parameter.
+    """
+    if isinstance(spec, Operator):
+        return spec
+    name, params = (spec, None) if isinstance(spec, str) else _single_item(spec)
+    entry = registry.lookup(name)
+    if entry.kind not in ("operator", "combinator"):
+        raise ValueError(f"{name!r} is of kind {entry.kind!r}; a pipeline takes operators and combinators")
+    if params is not None and not isinstance(params, Mapping):
+        raise ValueError(f"{name!r}: its parameters must be a mapping, got {params!r}")
+    return entry.factory(**(params or {}))
+
+
+def save_params(path: str | PathLike[str], params: Params) -> None:
+    """Store drawn parameters as safetensors, so that `apply` can replay them elsewhere."""
+    with atomic.replacing(path) as aside:
+        save_file({key: value.contiguous().cpu() for key, value in _flatten(params)}, aside)
+
+
+def load_params(path: str | PathLike[str]) -> Params:
+    """Read parameters written by `save_params`.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    params: Params = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                node = params
+                *parents, leaf = key.split("/")
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[leaf] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+    return params
+
+
+def _route(combinator: Any, image: Tensor, pick: Tensor, params: Params) -> Tensor:
+    """Send each sample through the child it picked, one gather and one scatter a child."""
+    out = image
+    for position, child in enumerate(combinator.children):
+        chosen = (pick == position).nonzero()[:, 0]
+        if len(chosen) == 0:
+            continue
+        changed = child.transform(image[chosen], take(params[str(position)], chosen))
+        if changed.shape[1:] != image.shape[1:]:
+            raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
+        out = out.index_copy(0, chosen, changed)
+    return out
+
+
+def _sample_children(children: Sequence[Operator], keys: Keys) -> Params:
+    return {str(position): child.sample(keys.fold(position)) for position, child in enumerate(children)}
+
+
+def _build_children(name: str, specs: Sequence[Any]) -> tuple[Operator, ...]:
+    if isinstance(specs, (str, Mapping)) or not isinstance(specs, Sequence):
+        raise ConfigError(f": {name}: `of` must be a list of operators, got {specs!r}")
+    if not specs and name != "compose.sequential":
+        raise ConfigError(f": {name}: `of` must name at least one operator")
+    children, mistakes = [], []
+    for position, spec in enumerate(specs):
+        try:
+            children.append(build_operator(spec))
+        except ConfigError as error:
+            mistakes += [f"[{position}]{line}" for line in str(error).split("\n")]
+        except (ValueError, TypeError) as error:
+            mistakes.append(f"[{position}]: {error}")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return tuple(children)
+
+
+def _children_spec(children: Sequence[Operator]) -> dict[str, Any]:
+    return {"of": [_short(child.spec()) for child in children]}
+
+
+def _p_spec(p: float) -> dict[str, Any]:
+    return {"p": p} if p < 1 else {}
+
+
+def _short(spec: dict[str, Any]) -> Any:
+    """`{name: {}}` -> `name`."""
+    [(name, params)] = spec.items()
+    return spec if params else name
+
+
+def _single_item(spec: Any) -> tuple[str, Any]:
+    if not isinstance(spec, Mapping) or len(spec) != 1:
+        raise ValueError(f"an operator reads `name` or `name: {{parameter: value}}`, got {spec!r}")
+    [(name, params)] = spec.items()
+    return str(name), params
+
+
+def _flatten(params: Params, prefix: str = "") -> list[tuple[str, Tensor]]:
+    flat = []
+    for key, value in params.items():
+        flat += _flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else [(prefix + key, value)]
+    return flat
