@@ -39,7 +39,6 @@ FAMILIES: dict[str, Family] = {
     "data": Family("source", None, "robustaug.data"),
     "model": Family("model", None, "robustaug.models"),
     "ood": Family("score", None, "robustaug.trust.ood"),
-    "loss": Family("loss", None, "robustaug.train.losses"),
 }
 
 
@@ -83,7 +82,9 @@ def register(
         raise ValueError(f"name must read 'family.thing' in lower case, got {name!r}")
     family = FAMILIES.get(prefix)
     if family is None and kind is None:
-        raise ValueError(f"name {name!r} has an unknown family {prefix!r}; pass kind=, or use one of {sorted(FAMILIES)}")
+        raise ValueError(
+            f"name {name!r} has an unknown family {prefix!r}; pass kind=, or use one of {sorted(FAMILIES)}"
+        )
 
     def decorate(factory: Factory) -> Factory:
         resolved_kind = kind or (family.kind if family else "")

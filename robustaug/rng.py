@@ -169,7 +169,7 @@ def _words(rows: Tensor, n: int, use: int) -> Tensor:
     return torch.stack(philox(counter, (k0, k1)), dim=2).flatten(1)[:, :n]
 
 
-def _field(rows: Tensor, shape: Sequence[int], to_float) -> Tensor:  # noqa: ANN001
+def _field(rows: Tensor, shape: Sequence[int], to_float) -> Tensor:
     n = math.prod(shape)
     even = n + n % 2  # Box-Muller makes pairs
     out = torch.empty((len(rows), even), dtype=torch.float32, device=rows.device)

@@ -1,0 +1,1 @@
+"""The harness: scenarios in, records out, and the pure functions that read them."""

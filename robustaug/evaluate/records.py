@@ -110,9 +110,7 @@ class Records:
         """Replace run.json."""
         atomic.write_text(self.folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
-    def store(
-        self, cell: Cell, samples: Mapping[str, Any], examples: Mapping[str, np.ndarray] | None = None
-    ) -> None:
+    def store(self, cell: Cell, samples: Mapping[str, Any], examples: Mapping[str, np.ndarray] | None = None) -> None:
         """Write one cell, replacing an older one of the same key.
 
         Args:

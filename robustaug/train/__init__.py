@@ -1,0 +1,1 @@
+"""Training that makes a model survive: recipes from YAML, one trainer."""

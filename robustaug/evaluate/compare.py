@@ -1,0 +1,88 @@
+"""Two models on the same samples: paired differences, intervals and tests, corrected for their number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.statistics import holm, mcnemar, paired_bootstrap
+
+
+class Comparison(NamedTuple):
+    """One scenario and severity, model b against model a.
+
+    Attributes:
+        scenario, kind, severity: the cell's.
+        n: samples that both models were measured on.
+        accuracy_a, accuracy_b: on those samples.
+        difference: accuracy_b - accuracy_a.
+        low, high: its 95 % paired bootstrap interval.
+        p_value: McNemar's test.
+        p_holm: the same, corrected over all comparisons made together (Holm 1979).
+        only_a, only_b: samples only the one got right.
+    """
+
+    scenario: str
+    kind: str
+    severity: float
+    n: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+    only_a: int
+    only_b: int
+
+
+def compare(records_a: Records, model_a: str, records_b: Records, model_b: str) -> list[Comparison]:
+    """Compare two models on every cell both have, paired by sample index.
+
+    Raises:
+        ValueError: a model has no records, the runs used different test data, or no cell is shared.
+    """
+    cells_a, cells_b = _by_condition(records_a, model_a), _by_condition(records_b, model_b)
+    data_a, data_b = (r.run.get("data", {}).get("fingerprint") for r in (records_a, records_b))
+    if data_a != data_b:
+        raise ValueError("the two runs measured different test data, so their samples cannot be paired")
+    shared = [key for key in cells_a if key in cells_b]
+    if not shared:
+        raise ValueError(f"{model_a!r} and {model_b!r} share no scenario")
+    raw = [_pair(records_a, cells_a[key], records_b, cells_b[key]) for key in shared]
+    corrected = holm([row.p_value for row in raw])
+    return [row._replace(p_holm=float(p)) for row, p in zip(raw, corrected, strict=True)]
+
+
+def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], Cell]:
+    cells = [cell for cell in records.cells(model=model) if cell.kind != "ood"]
+    if not cells:
+        known = sorted({cell.model for cell in records.cells()})
+        raise ValueError(f"{records.folder} has no records of model {model!r}; it has {known}")
+    return {(cell.scenario, cell.severity, cell.seed): cell for cell in cells}
+
+
+def _pair(records_a: Records, a: Cell, records_b: Records, b: Cell) -> Comparison:
+    left, right = (r.samples(c, ["index", "correct"]) for r, c in ((records_a, a), (records_b, b)))
+    shared, at_a, at_b = np.intersect1d(left["index"], right["index"], return_indices=True)
+    correct_a, correct_b = left["correct"][at_a].astype(bool), right["correct"][at_b].astype(bool)
+    interval = paired_bootstrap(correct_a, correct_b, seed=0)
+    p_value = float(mcnemar(correct_a, correct_b).p_value)
+    return Comparison(
+        scenario=a.scenario,
+        kind=a.kind,
+        severity=a.severity,
+        n=len(shared),
+        accuracy_a=float(correct_a.mean()),
+        accuracy_b=float(correct_b.mean()),
+        difference=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        p_value=p_value,
+        p_holm=p_value,
+        only_a=int((correct_a & ~correct_b).sum()),
+        only_b=int((correct_b & ~correct_a).sum()),
+    )

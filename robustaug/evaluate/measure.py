@@ -1,0 +1,280 @@
+"""Measure one cell: run a model on clean, shifted, attacked or foreign data and keep what each sample did.
+
+Legend: N samples, K classes, B C H W image batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustaug import registry
+from robustaug.data.source import Batch, Source, batches
+from robustaug.evaluate.suite import Plan, make
+from robustaug.models.classifier import Classifier
+from robustaug.rng import Keys, permutation
+from robustaug.trust import calibration, ood
+
+Columns = dict[str, np.ndarray]
+
+
+class Measured(NamedTuple):
+    """Per-sample columns, figures, and example images of one cell."""
+
+    samples: Columns
+    metrics: dict[str, float]
+    examples: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a cell is measured with.
+
+    Attributes:
+        model: in eval mode, on `device`.
+        test: the data the figures are about.
+        temperature: fitted on held-out data, None where there was none.
+        scores: fitted out-of-distribution scores by short name.
+        examples: samples kept a cell.
+    """
+
+    model: Classifier
+    test: Source
+    device: torch.device
+    batch_size: int
+    temperature: float | None
+    scores: dict[str, Any]
+    examples: int
+
+
+def measure(bench: Bench, plan: Plan, clean: Columns | None = None) -> Measured:
+    """Measure the cell `plan` describes.
+
+    Args:
+        clean: the columns of the same model's clean cell; an out-of-distribution cell is told apart from them.
+    """
+    if plan.kind == "clean":
+        return _clean(bench)
+    if plan.kind == "operator":
+        return _operator(bench, plan)
+    if plan.kind == "attack":
+        return _attack(bench, plan)
+    assert clean is not None, "the clean cell is measured before any out-of-distribution cell"
+    return _ood(bench, plan, clean)
+
+
+def logits_and_features(
+    model: Classifier, source: Source, batch_size: int, device: torch.device, features: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return logits (N, K) float32, labels (N,) and, if asked, features (N, D), all on the CPU."""
+    outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    with torch.inference_mode():
+        for batch in batches(source, batch_size):
+            x = _unit(batch.image, device)
+            outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
+    logits, labels, rows = zip(*outputs, strict=True)
+    return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
+
+
+def fit_scores(
+    model: Classifier, names: list[str], train: Source | None, batch_size: int, device: torch.device
+) -> dict:
+    """Create the named scores and fit those that need training features.
+
+    Returns:
+        Scores by short name. A score that cannot be had (no training data, or a model without features) is
+        left out; `missing_scores` says why in words.
+    """
+    scores = {name.removeprefix("ood."): registry.create(name) for name in names}
+    if any(score.needs == "features" for score in scores.values()):
+        if train is None or not model.has_features:
+            return {name: score for name, score in scores.items() if score.needs == "logits"}
+        _, labels, features = logits_and_features(model, train, batch_size, device, features=True)
+        for score in scores.values():
+            if score.needs == "features":
+                score.fit(features)
+    return scores
+
+
+def missing_scores(model: Classifier, names: list[str], train: Source | None) -> list[str]:
+    """Say, one sentence a score, which of `names` cannot be measured and why."""
+    reason = (
+        "no training data was given (data.train)"
+        if train is None
+        else None
+        if model.has_features
+        else f"model {model.name!r} shows no features"
+    )
+    needy = [name for name in names if registry.create(name).needs == "features"]
+    return [f"{name} was not measured: {reason}." for name in needy] if reason else []
+
+
+def _clean(bench: Bench) -> Measured:
+    rows: list[Columns] = []
+    for batch in batches(bench.test, bench.batch_size):
+        x = _unit(batch.image, bench.device)
+        logits = _logits(bench.model, x)
+        rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
+    samples = _stack(rows)
+    metrics = _figures(samples)
+    if bench.temperature is not None:
+        scaled = samples["logits"].astype(np.float64) / bench.temperature
+        metrics["temperature"] = bench.temperature
+        metrics |= {f"{key}_scaled": value for key, value in _calibration(scaled, samples["label"]).items()}
+    return Measured(samples, metrics, {})
+
+
+def _operator(bench: Bench, plan: Plan) -> Measured:
+    operator = registry.create(plan.spec, severity=int(plan.severity))
+    rows: list[Columns] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    for batch in _batches(bench, plan):
+        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
+        image = batch.image.to(bench.device)
+        shifted = operator.apply(image, operator.sample(keys.to(bench.device)))  # uint8: what a camera would store
+        rows.append(_judged(batch, _logits(bench.model, _unit(shifted, bench.device))))
+        _keep(before, image, bench.examples)
+        _keep(after, shifted, bench.examples)
+    samples = _stack(rows)
+    return Measured(samples, _figures(samples), _examples(before=before, after=after))
+
+
+def _attack(bench: Bench, plan: Plan) -> Measured:
+    attack = make(plan.spec)
+    rows: list[Columns] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    for batch in _batches(bench, plan):
+        x, y = _unit(batch.image, bench.device), batch.label.to(bench.device)
+        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
+        result = attack(bench.model, x, y, keys=keys, eps=plan.severity)
+        judged = _judged(batch, _logits(bench.model, result.x_adv))
+        broken = (result.success & result.verified).cpu().numpy()
+        rows.append(
+            judged
+            | {"correct": ~broken, "success": broken, "fragile": (result.success & ~result.verified).cpu().numpy()}
+            | {key: getattr(result, key).cpu().numpy() for key in ("norm", "forwards", "backwards", "verified")}
+        )
+        _keep(before, batch.image, bench.examples)
+        _keep(after, _bytes(result.x_adv), bench.examples)
+    samples = _stack(rows)
+    metrics = {
+        "accuracy": float(samples["correct"].mean()),
+        "fragile": float(samples["fragile"].sum()),
+        "forwards": float(samples["forwards"].mean()),
+        "backwards": float(samples["backwards"].mean()),
+    }
+    return Measured(samples, metrics, _examples(before=before, after=after))
+
+
+def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
+    foreign = make(plan.spec)
+    if foreign.shape != bench.test.shape:
+        raise ValueError(
+            f"scenario {plan.scenario!r}: its images have shape {foreign.shape}, the test data {bench.test.shape}; "
+            "set the source's size and channels to match"
+        )
+    rows: list[Columns] = []
+    after: list[Tensor] = []
+    for batch in _batches(bench, plan, foreign):
+        x = _unit(batch.image, bench.device)
+        rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
+        _keep(after, batch.image, bench.examples)
+    samples = _stack(rows)
+    metrics: dict[str, float] = {}
+    for name in bench.scores:
+        known, other = clean[f"score_{name}"], samples[f"score_{name}"]
+        metrics[f"{name}_auroc"] = float(ood.auroc(known, other))
+        metrics[f"{name}_fpr95"] = float(ood.fpr_at_tpr(known, other))
+    return Measured(samples, metrics, _examples(after=after))
+
+
+def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
+    """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
+    source = bench.test if source is None else source
+    order = None
+    if plan.limit is not None and plan.limit < len(source):
+        order = permutation(len(source), plan.seed)[: plan.limit].sort().values
+    return batches(source, bench.batch_size, order)
+
+
+def _unit(image: Tensor, device: torch.device) -> Tensor:
+    """uint8 to float32 in [0, 1] on the device."""
+    return image.to(device).to(torch.float32) / 255
+
+
+def _bytes(image: Tensor) -> Tensor:
+    return (image * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _logits(model: Classifier, x: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return model(x).float().cpu().numpy()
+
+
+def _judged(batch: Batch, logits: np.ndarray) -> Columns:
+    """What the model said of each sample: prediction, confidence and negative log-likelihood."""
+    label = batch.label.numpy()
+    log_p = torch.log_softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+    prediction = logits.argmax(axis=1)
+    finite = np.isfinite(logits).all(axis=1)  # a model that answers NaN is wrong, whatever argmax says
+    return {
+        "index": batch.index.numpy(),
+        "label": label,
+        "prediction": prediction,
+        "correct": (prediction == label) & finite,
+        "confidence": np.exp(log_p.max(axis=1)),
+        "nll": -log_p[np.arange(len(label)), label],
+        "brier": ((np.exp(log_p) - np.eye(logits.shape[1])[label]) ** 2).sum(axis=1),
+    }
+
+
+def _scored(bench: Bench, x: Tensor, logits: np.ndarray) -> Columns:
+    columns: Columns = {}
+    features: Tensor | None = None
+    for name, score in bench.scores.items():
+        if score.needs == "features" and features is None:
+            with torch.inference_mode():
+                features = bench.model.features(x).cpu()
+        values = score.score(features if score.needs == "features" else torch.from_numpy(logits))
+        columns[f"score_{name}"] = np.asarray(values, dtype=np.float64)
+    return columns
+
+
+def _figures(samples: Columns) -> dict[str, float]:
+    return {
+        "accuracy": float(samples["correct"].mean()),
+        "ece": float(calibration.ece_from_confidence(samples["confidence"], samples["correct"])),
+        "nll": float(samples["nll"].mean()),
+        "brier": float(samples["brier"].mean()),
+    }
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {
+        "ece": float(calibration.ece(logits, labels)),
+        "nll": float(calibration.nll(logits, labels)),
+        "brier": float(calibration.brier(logits, labels)),
+    }
+
+
+def _stack(rows: list[Columns]) -> Columns:
+    if not rows:
+        raise ValueError("the source holds no readable sample; see the quarantine list")
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def _keep(kept: list[Tensor], image: Tensor, limit: int) -> None:
+    missing = limit - sum(len(k) for k in kept)
+    if missing > 0:
+        kept.append(image[:missing].cpu())
+
+
+def _examples(**parts: list[Tensor]) -> dict[str, np.ndarray]:
+    return {key: torch.cat(images).numpy() for key, images in parts.items() if images}

@@ -1,0 +1,161 @@
+"""The resumable runner: measures the cells that are not on record yet, one whole cell at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import robustaug
+from robustaug import atomic
+from robustaug.data.source import Source
+from robustaug.evaluate.measure import Bench, fit_scores, logits_and_features, measure, missing_scores
+from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.suite import Plan, Suite
+from robustaug.models.classifier import Classifier, require_eval
+from robustaug.trust.calibration import fit_temperature
+
+Progress = Callable[[int, int, str], None]
+"""Called with cells done, cells in all, and what comes next."""
+
+
+@dataclass(frozen=True)
+class EvalData:
+    """The data of an evaluation.
+
+    Attributes:
+        test: what every figure is about.
+        validation: where the temperature is fitted; without it there is no temperature scaling.
+        train: what nearest-neighbour scores remember; without it they are not measured.
+    """
+
+    test: Source
+    validation: Source | None = None
+    train: Source | None = None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder: two processes must not write one run.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(f"{folder} is in use by another robustaug process; wait for it, or set another name") from None
+    with lock:
+        yield
+
+
+def run_suite(
+    records: Records,
+    models: Mapping[str, Classifier],
+    data: EvalData,
+    suite: Suite,
+    device: torch.device,
+    progress: Progress = lambda done, total, what: None,
+) -> list[str]:
+    """Measure every (model, plan) that `records` does not hold with the same fingerprint.
+
+    Kill it at any instant and call it again: whole cells stay, the cell in hand is measured anew, and every figure
+    is the same to the last bit on the same device, because all randomness comes from the cell's seed and the
+    samples' indices.
+
+    Args:
+        models: by name, each in eval mode with inputs in [0, 1].
+
+    Returns:
+        Sentences on what could not be measured and why.
+
+    Raises:
+        ValueError: a model in train mode, or with another number of classes than the data.
+    """
+    plans = [*suite.plans()]
+    limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
+    write_cohorts(records.folder, data.test)
+    for number, (name, model) in enumerate(models.items()):
+        require_eval(model)
+        model.to(device)
+        base = _model_context(model, data, suite, device)
+        cells = [_cell(name, plan, base) for plan in plans]
+        if any(plan.kind == "ood" for plan in plans):
+            limits += missing_scores(model, suite.scores, data.train)
+        bench: Bench | None = None
+        for at, (plan, cell) in enumerate(zip(plans, cells, strict=True)):
+            progress(number * len(plans) + at, len(models) * len(plans), f"{name}: {plan.scenario}")
+            if records.holds(cell):
+                continue
+            bench = bench or _bench(model, data, suite, device, any(p.kind == "ood" for p in plans))
+            clean = records.samples(cells[0]) if plan.kind == "ood" else None
+            started = time.perf_counter()
+            measured = measure(bench, plan, clean)
+            done = Cell(
+                **{f: getattr(cell, f) for f in ("model", "scenario", "kind", "severity", "seed", "fingerprint")},
+                n=len(measured.samples["index"]),
+                seconds=time.perf_counter() - started,
+                metrics=measured.metrics,
+            )
+            records.store(done, measured.samples, measured.examples)
+    progress(len(models) * len(plans), len(models) * len(plans), "done")
+    return [*dict.fromkeys(limits)]
+
+
+def write_cohorts(folder: Path, source: Source) -> None:
+    """Write cohorts.parquet: the root index of each sample and its metadata columns as text."""
+    columns: dict[str, Any] = {"index": source.sample_index.numpy()}
+    columns |= {name: pa.array([str(value) for value in values]) for name, values in source.cohorts.items()}
+    with atomic.replacing(folder / "cohorts.parquet") as aside:
+        pq.write_table(pa.table(columns), aside)
+
+
+def model_fingerprint(model: torch.nn.Module) -> str:
+    """Return the SHA-256 over the names, shapes and bytes of a model's state, as hex."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, wants_scores: bool) -> Bench:
+    temperature = None
+    if data.validation is not None:
+        logits, labels, _ = logits_and_features(model, data.validation, suite.batch_size, device)
+        temperature = fit_temperature(logits, labels)
+    scores = fit_scores(model, suite.scores, data.train, suite.batch_size, device) if wants_scores else {}
+    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples)
+
+
+def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:
+    """Hash what all cells of a model depend on."""
+    parts = [
+        robustaug.__version__,
+        torch.__version__,
+        device.type,
+        model_fingerprint(model),
+        *(source.fingerprint if source else "" for source in (data.test, data.validation, data.train)),
+        suite.batch_size,
+        suite.examples,
+        sorted(suite.scores),
+        any(plan.kind == "ood" for plan in suite.plans()),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _cell(model: str, plan: Plan, base: str) -> Cell:
+    fingerprint = hashlib.sha256(json.dumps([base, plan.spec, plan.limit, plan.kind]).encode()).hexdigest()
+    return Cell(model, plan.scenario, plan.kind, plan.severity, plan.seed, fingerprint)

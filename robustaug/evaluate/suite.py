@@ -1,0 +1,158 @@
+"""What to measure: scenarios from YAML, expanded into the cells of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from robustaug import registry
+from robustaug.config import Ratio, Strict
+from robustaug.ops.operator import SEVERITIES
+
+
+class Scenario(Strict):
+    """One way of shifting the data; exactly one of operators, attack and ood is given.
+
+    Attributes:
+        operators: registered operators with severities; each becomes scenarios of its own.
+        severities: which of 1 to 5.
+        attack: a registered attack as `name` or `{name: parameters}`, run once for each epsilon.
+        eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out.
+        ood: a registered source that holds other things than the test data.
+        limit: measure at most this many samples, a seeded random choice; all when left out.
+        seeds: one measurement each.
+    """
+
+    operators: list[str] = []
+    severities: list[int] = list(SEVERITIES)
+    attack: str | dict[str, dict[str, Any] | None] | None = None
+    eps: list[Ratio] = []
+    ood: str | dict[str, dict[str, Any] | None] | None = None
+    limit: int | None = Field(default=None, ge=1)
+    seeds: list[int] = [0]
+
+    @field_validator("operators")
+    @classmethod
+    def _graded(cls, names: list[str]) -> list[str]:
+        for name in names:
+            entry = registry.lookup(name)
+            if entry.kind != "operator" or not entry.factory.has_severities():  # type: ignore[attr-defined]
+                raise ValueError(f"{name!r} is no operator with severities; `robustaug ops list` shows them")
+        return names
+
+    @field_validator("attack", "ood")
+    @classmethod
+    def _known(cls, spec: Any) -> Any:
+        if spec is not None:
+            registry.lookup(spec_name(spec))
+        return spec
+
+    @field_validator("severities")
+    @classmethod
+    def _one_to_five(cls, severities: list[int]) -> list[int]:
+        wrong = [s for s in severities if s not in SEVERITIES]
+        if wrong or not severities:
+            raise ValueError(f"severities must be among 1 to 5, got {severities}")
+        return severities
+
+    @field_validator("eps")
+    @classmethod
+    def _not_negative(cls, eps: list[float]) -> list[float]:
+        if any(e < 0 for e in eps):
+            raise ValueError(f"eps must be >= 0, got {eps}")
+        return eps
+
+    @model_validator(mode="after")
+    def _one_shift(self) -> Scenario:
+        given = [key for key in ("operators", "attack", "ood") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of operators, attack and ood, got {given or 'none'}")
+        if bool(self.attack) != bool(self.eps):
+            raise ValueError("attack and eps go together: `attack: attack.pgd` with `eps: [8/255]`")
+        return self
+
+
+class Suite(Strict):
+    """A set of scenarios. Clean accuracy is always measured.
+
+    Attributes:
+        scenarios: by name; the name of an `operators` scenario is only a heading.
+        scores: registered out-of-distribution scores, used where there is an ood scenario.
+        batch_size: samples a forward pass.
+        examples: samples kept a cell for the report, 0 to 8.
+    """
+
+    scenarios: dict[str, Scenario]
+    scores: list[str] = ["ood.msp", "ood.energy", "ood.knn"]
+    batch_size: int = Field(default=256, ge=1)
+    examples: int = Field(default=6, ge=0, le=8)
+
+    @field_validator("scores")
+    @classmethod
+    def _known_scores(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if registry.lookup(name).kind != "score":
+                raise ValueError(f"{name!r} is no out-of-distribution score")
+        return names
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Suite:
+        seen: set[tuple[str, float, int]] = set()
+        for plan in self.plans():
+            key = (plan.scenario, plan.severity, plan.seed)
+            if key in seen:
+                raise ValueError(f"{plan.scenario!r} at {plan.severity:g} with seed {plan.seed} is given twice")
+            seen.add(key)
+        return self
+
+    def plans(self) -> Iterator[Plan]:
+        """Expand the scenarios into one plan a cell, clean first."""
+        yield Plan("clean", "clean", 0.0, 0, None, None)
+        for name, scenario in self.scenarios.items():
+            for seed in scenario.seeds:
+                for operator in scenario.operators:
+                    for severity in scenario.severities:
+                        short = operator.removeprefix("image.")
+                        yield Plan(short, "operator", float(severity), seed, operator, scenario.limit)
+                for eps in scenario.eps:
+                    yield Plan(name, "attack", eps, seed, scenario.attack, scenario.limit)
+                if scenario.ood is not None:
+                    yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit)
+
+
+class Plan(NamedTuple):
+    """One cell to measure, for any model.
+
+    Attributes:
+        scenario, kind, severity, seed: as in `records.Cell`.
+        spec: the operator's name, or the attack or source as `name` or `{name: parameters}`.
+        limit: the most samples to measure, None for all.
+    """
+
+    scenario: str
+    kind: str
+    severity: float
+    seed: int
+    spec: Any
+    limit: int | None
+
+
+def spec_name(spec: Any) -> str:
+    """Return the name of `name` or `{name: parameters}`.
+
+    Raises:
+        ValueError: neither form.
+    """
+    if isinstance(spec, str):
+        return spec
+    if isinstance(spec, dict) and len(spec) == 1:
+        return str(next(iter(spec)))
+    raise ValueError(f"must read `name` or `{{name: parameters}}`, got {spec!r}")
+
+
+def make(spec: Any) -> Any:
+    """Create the registered thing that `name` or `{name: parameters}` describes."""
+    name = spec_name(spec)
+    return registry.create(name, **((spec[name] or {}) if isinstance(spec, dict) else {}))

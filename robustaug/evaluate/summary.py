@@ -1,0 +1,111 @@
+"""Figures of one model, from its records alone: what the headline table, the gates and the cohorts read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
+from robustaug.evaluate.records import Cell, Records
+
+
+class CohortRow(NamedTuple):
+    """Clean accuracy in one cohort.
+
+    Attributes:
+        column, cohort: such as "class" and "7".
+        n: samples.
+        accuracy, low, high: with its 95 % Wilson interval.
+        worst: whether it is the least accurate of its column among cohorts large enough to name.
+    """
+
+    column: str
+    cohort: str
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    worst: bool
+
+
+def figures(records: Records, model: str) -> dict[str, float]:
+    """Return every figure of `model` that its cells allow; what was not measured is absent.
+
+    Keys: clean_accuracy, ece, nll, brier, temperature, ece_scaled, nll_scaled, brier_scaled; corruption_accuracy,
+    mean_corruption_error and `<operator>` (accuracy over severities); robust_accuracy (the lowest accuracy over the
+    attacks, each at its largest epsilon) and `<attack>@<eps>`; `<source>_<score>_auroc`, `<source>_<score>_fpr95`,
+    ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the first score there is);
+    worst_cohort_accuracy.
+    """
+    cells = records.cells(model=model)
+    out: dict[str, float] = {}
+    for cell in cells:
+        if cell.kind == "clean":
+            out |= {key: value for key, value in cell.metrics.items() if key != "accuracy"}
+            out["clean_accuracy"] = cell.metrics["accuracy"]
+    out |= _corruption_figures([c for c in cells if c.kind == "operator"])
+    out |= _attack_figures([c for c in cells if c.kind == "attack"])
+    out |= _ood_figures([c for c in cells if c.kind == "ood"])
+    worst = [row.accuracy for row in cohorts(records, model) if row.worst]
+    if worst:
+        out["worst_cohort_accuracy"] = min(worst)
+    return out
+
+
+def cohorts(records: Records, model: str) -> list[CohortRow]:
+    """Return clean accuracy by cohort for every metadata column, the class among them."""
+    path = records.folder / "cohorts.parquet"
+    clean = records.cells(model=model, kind="clean")
+    if not path.exists() or not clean:
+        return []
+    table = pq.read_table(path)
+    samples = records.samples(clean[0], ["index", "correct"])
+    position = {int(index): row for row, index in enumerate(table["index"].to_numpy())}
+    rows = np.array([position[int(index)] for index in samples["index"]])
+    out: list[CohortRow] = []
+    for column in table.column_names:
+        if column != "index":
+            values = table[column].to_numpy(zero_copy_only=False)[rows]
+            out += _cohort_rows(column, samples["correct"], values)
+    return out
+
+
+def _cohort_rows(column: str, correct: np.ndarray, values: np.ndarray) -> list[CohortRow]:
+    found = cohort_accuracy(correct, values)
+    return [CohortRow(column, c.cohort, c.n, c.accuracy, c.low, c.high, c.worst) for c in found]
+
+
+def _corruption_figures(cells: list[Cell]) -> dict[str, float]:
+    table: dict[str, dict[int, list[float]]] = {}
+    for cell in cells:
+        table.setdefault(cell.scenario, {}).setdefault(int(cell.severity), []).append(cell.metrics["accuracy"])
+    if not table:
+        return {}
+    means = {name: {s: float(np.mean(v)) for s, v in graded.items()} for name, graded in table.items()}
+    error = mean_corruption_error(means)
+    by_operator = {name: float(np.mean([*graded.values()])) for name, graded in means.items()}
+    return by_operator | {"mean_corruption_error": error, "corruption_accuracy": 1 - error}
+
+
+def _attack_figures(cells: list[Cell]) -> dict[str, float]:
+    out: dict[str, list[float]] = {}
+    largest: dict[str, float] = {}
+    for cell in cells:
+        out.setdefault(f"{cell.scenario}@{cell.severity:.4g}", []).append(cell.metrics["accuracy"])
+        largest[cell.scenario] = max(largest.get(cell.scenario, 0.0), cell.severity)
+    found = {key: float(np.mean(values)) for key, values in out.items()}
+    if found:
+        found["robust_accuracy"] = min(found[f"{name}@{eps:.4g}"] for name, eps in largest.items())
+    return found
+
+
+def _ood_figures(cells: list[Cell]) -> dict[str, float]:
+    out = {f"{cell.scenario}_{key}": value for cell in cells for key, value in cell.metrics.items()}
+    for figure in ("auroc", "fpr95"):
+        names = [key.removesuffix(f"_{figure}") for cell in cells for key in cell.metrics if key.endswith(figure)]
+        if names:
+            score = "energy" if "energy" in names else names[0]
+            out[f"ood_{figure}"] = float(np.mean([c.metrics[f"{score}_{figure}"] for c in cells]))
+    return out

@@ -1,0 +1,360 @@
+"""The main job from one YAML: train or load models, measure them on one suite, compare, gate, report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+
+import robustaug
+from robustaug import atomic
+from robustaug.config import ConfigError, Strict, load
+from robustaug.data.source import Source
+from robustaug.evaluate import summary
+from robustaug.evaluate.gates import GateResult, check_gates
+from robustaug.evaluate.records import Records
+from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
+from robustaug.evaluate.suite import Suite, make, spec_name
+from robustaug.models import checkpoints
+from robustaug.models.classifier import Classifier
+from robustaug.train.recipe import Recipe, Spec, TrainData
+from robustaug.train.trainer import train
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with the phase ("train standard", "evaluate"), units done, units in all, and a few words."""
+
+
+class ModelSource(Strict):
+    """Where a model comes from: a recipe to train by, or a registered model with weights.
+
+    Attributes:
+        train: path of a recipe, relative to the experiment's file.
+        model: `name` or `{name: parameters}`; a checkpoint written by robustaug knows its own.
+        checkpoint: path of its weights.
+    """
+
+    train: str | None = None
+    model: Spec | None = None
+    checkpoint: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ModelSource:
+        if (self.train is None) == (self.model is None and self.checkpoint is None):
+            raise ValueError("give either train (a recipe to train by) or model and/or checkpoint (a model to load)")
+        return self
+
+
+class ExperimentData(Strict):
+    """Sources of family `data`: what to measure on, to calibrate on, and to remember or train on."""
+
+    test: Spec
+    validation: Spec | None = None
+    train: Spec | None = None
+
+
+class Experiment(Strict):
+    """One experiment.
+
+    Attributes:
+        name: names the run folder.
+        data: test, validation and train sources; recipes without data of their own train on these.
+        models: by name, in the order in which the report shows them.
+        baseline: the model that others are compared against; the first one when left out.
+        suite: the path of a suite, relative to the experiment's file, or the suite itself.
+        gates: limits by model, such as `robust: {min_robust_accuracy: 0.4}`; a broken one makes the exit code 1.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: ExperimentData
+    models: Annotated[dict[str, ModelSource], Field(min_length=1)]
+    baseline: str | None = None
+    suite: str | Suite
+    gates: dict[str, dict[str, float]] = {}
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Experiment:
+        for where, names in (("baseline", [self.baseline] if self.baseline else []), ("gates", [*self.gates])):
+            for name in names:
+                if name not in self.models:
+                    raise ValueError(f"{where} names model {name!r}; the models are {[*self.models]}")
+        return self
+
+
+class Plan(NamedTuple):
+    """An experiment with every file that it names read and checked."""
+
+    experiment: Experiment
+    suite: Suite
+    recipes: dict[str, Recipe]
+
+
+class Outcome(NamedTuple):
+    """What a run leaves: its folder, the figures of each model, and the gates."""
+
+    folder: Path
+    figures: dict[str, dict[str, float]]
+    gates: dict[str, list[GateResult]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate held."""
+        return all(result.passed for results in self.gates.values() for result in results)
+
+
+def read_plan(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Plan:
+    """Read an experiment and all files it names; mistakes of all of them are reported together.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ConfigError: every mistake, one a line.
+    """
+    return resolve(load(path, Experiment, overrides), Path(path).parent)
+
+
+def resolve(experiment: Experiment, folder: Path) -> Plan:
+    """Read the suite and the recipes that `experiment` names, relative to `folder`; see `read_plan`."""
+    mistakes: list[str] = []
+    recipes: dict[str, Recipe] = {}
+    suite = experiment.suite
+    if isinstance(suite, str):
+        suite = _collect(mistakes, folder / suite, Suite)
+    for name, source in experiment.models.items():
+        if source.train is not None:
+            recipe = _collect(mistakes, folder / source.train, Recipe)
+            if recipe is not None:
+                recipes[name] = _with_data(recipe, experiment, name, mistakes)
+    if mistakes or not isinstance(suite, Suite):
+        raise ConfigError("\n".join(mistakes))
+    return Plan(experiment, suite, recipes)
+
+
+def run(plan: Plan, folder: str | Path, progress: Progress = lambda *_: None, command: str = "") -> Outcome:
+    """Run an experiment in `folder`, or continue the one that stands there.
+
+    Raises:
+        ValueError: the folder holds a run of another experiment, or another process holds it.
+    """
+    folder = Path(folder)
+    with locked(folder):
+        _claim(plan, folder)
+        return _run(plan, folder, progress, command)
+
+
+def _run(plan: Plan, folder: Path, progress: Progress, command: str) -> Outcome:
+    experiment = plan.experiment
+    device = pick_device(experiment.device)
+    models: dict[str, Classifier] = {}
+    described: dict[str, Any] = {}
+    for name, source in experiment.models.items():
+        models[name], described[name] = _obtain(name, source, plan, folder, device, progress)
+    data = EvalData(*(None if spec is None else make(spec) for spec in _specs(experiment.data)))
+    records = Records(folder, create=True)
+    limits = run_suite(
+        records, models, data, plan.suite, device, lambda done, total, what: progress("evaluate", done, total, what)
+    )
+    limits += _quarantine(folder, data)
+    figures = {name: summary.figures(records, name) for name in models}
+    gates = {name: check_gates(limits_of, figures[name]) for name, limits_of in experiment.gates.items()}
+    records.write_run(
+        {
+            "name": experiment.name,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "config": _dump(plan),
+            "models": described,
+            "baseline": experiment.baseline or next(iter(models)),
+            "data": _describe_data(data.test),
+            "versions": {
+                "robustaug": robustaug.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
+            "seed": experiment.seed,
+            "limits": limits + _standing_limits(plan),
+            "figures": figures,
+            "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
+        }
+    )
+    return Outcome(folder, figures, gates)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device; "auto" takes CUDA where there is one.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use cpu")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a reader would call the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def load_model(source: ModelSource) -> Classifier:
+    """Make the model that `source` describes, with its weights, in eval mode.
+
+    Raises:
+        ValueError: the checkpoint does not say which model it belongs to and none is given.
+    """
+    spec = source.model
+    if spec is None:
+        metadata = checkpoints.read_metadata(str(source.checkpoint))
+        spec = metadata.get("model")
+        if spec is None:
+            raise ValueError(f"{source.checkpoint} does not say which model it is for; give model as well")
+    model = make(spec)
+    if source.checkpoint is not None:
+        checkpoints.load_into(source.checkpoint, model)
+    return model.eval()
+
+
+def _obtain(
+    name: str, source: ModelSource, plan: Plan, folder: Path, device: torch.device, progress: Progress
+) -> tuple[Classifier, dict[str, Any]]:
+    training: dict[str, Any] = {}
+    if name in plan.recipes:
+        recipe = plan.recipes[name]
+        trained = train(
+            recipe,
+            folder / "models" / name,
+            device,
+            lambda done, total, figures: progress(f"train {name}", done, total, _glance(figures)),
+        )
+        model, checkpoint = trained.model, str(trained.checkpoint.relative_to(folder))
+        training = {
+            "training": {
+                "recipe": str(source.train),
+                "epochs": recipe.epochs,
+                "seconds": trained.seconds,
+                "history": trained.history,
+            }
+        }
+    else:
+        model, checkpoint = load_model(source).to(device), source.checkpoint or ""
+    described = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "fingerprint": model_fingerprint(model),
+        "checkpoint": checkpoint,
+    }
+    return model, described | training
+
+
+def _claim(plan: Plan, folder: Path) -> None:
+    """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
+    path = folder / "experiment.json"
+    dumped = _dump(plan)
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != dumped:
+            changed = ", ".join(_differences(before, dumped)[:3])
+            raise ValueError(
+                f"{folder} holds a run of another config (it differs at {changed}); "
+                "set another name=..., or pass --fresh to set the old run aside"
+            )
+    atomic.write_text(path, json.dumps(dumped, indent=1))
+
+
+def _dump(plan: Plan) -> dict[str, Any]:
+    content = plan.experiment.model_dump(mode="json") | {"suite": plan.suite.model_dump(mode="json")}
+    return json.loads(
+        json.dumps(content | {"recipes": {n: r.model_dump(mode="json") for n, r in plan.recipes.items()}})
+    )
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        keys = dict.fromkeys([*a, *b])
+        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if a == b else [path]
+
+
+def _collect(mistakes: list[str], path: Path, schema: Any) -> Any:
+    try:
+        return load(path, schema)
+    except (ConfigError, FileNotFoundError) as error:
+        mistakes.append(str(error))
+        return None
+
+
+def _with_data(recipe: Recipe, experiment: Experiment, name: str, mistakes: list[str]) -> Recipe:
+    if recipe.data is not None:
+        return recipe
+    data = experiment.data
+    if data.train is None or data.validation is None:
+        mistakes.append(
+            f"models.{name}: its recipe names no data, so the experiment needs data.train and data.validation"
+        )
+        return recipe
+    return recipe.model_copy(update={"data": TrainData(train=data.train, validation=data.validation)})
+
+
+def _specs(data: ExperimentData) -> tuple[Spec, Spec | None, Spec | None]:
+    return data.test, data.validation, data.train
+
+
+def _quarantine(folder: Path, data: EvalData) -> list[str]:
+    """Write quarantine.csv for each source with damaged files; return a sentence on each."""
+    sentences = []
+    for part in ("test", "validation", "train"):
+        source: Source | None = getattr(data, part)
+        if source is not None and source.quarantine.rows:
+            path = folder / f"quarantine_{part}.csv"
+            source.quarantine.write_csv(path)
+            sentences.append(
+                f"{len(source.quarantine.rows)} damaged {part} files were left out; {path.name} lists them."
+            )
+    return sentences
+
+
+def _describe_data(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "classes": [*source.classes],
+        "n": len(source),
+        "fingerprint": source.fingerprint,
+        "shape": [*source.shape],
+        "quarantined": len(source.quarantine.rows),
+    }
+
+
+def _standing_limits(plan: Plan) -> list[str]:
+    attacks = sorted({spec_name(p.spec) for p in plan.suite.plans() if p.kind == "attack"})
+    limits = ["Figures hold for this test data; shifts other than the ones listed were not measured."]
+    if attacks:
+        limits.append(f"Robust accuracy is an upper bound: {', '.join(attacks)} may miss weaknesses that others find.")
+    if any(p.limit for p in plan.suite.plans()):
+        limits.append("Some scenarios measured a random part of the test data; the tables give the counts.")
+    if plan.recipes:
+        limits.append("Each model was trained once: the intervals cover the test samples, not the chance in training.")
+    return limits
+
+
+def _glance(figures: Mapping[str, float]) -> str:
+    shown = {"val_accuracy": "val", "val_robust_accuracy": "robust"}
+    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)
+
+
+def _processor() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {sys.platform}"
