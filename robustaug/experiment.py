@@ -65,6 +65,7 @@ class Experiment(Strict):
 
     Attributes:
         name: names the run folder.
+        seed: added to the seed of every recipe and scenario: another one repeats the experiment with other draws.
         data: test, validation and train sources; recipes without data of their own train on these.
         models: by name, in the order in which the report shows them.
         baseline: the model that others are compared against; the first one when left out.
@@ -133,10 +134,10 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
         if source.train is not None:
             recipe = _collect(mistakes, folder / source.train, Recipe)
             if recipe is not None:
-                recipes[name] = _with_data(recipe, experiment, name, mistakes)
+                recipes[name] = _completed(recipe, experiment, name, mistakes)
     if mistakes or not isinstance(suite, Suite):
         raise ConfigError("\n".join(mistakes))
-    return Plan(experiment, suite, recipes)
+    return Plan(experiment, suite.reseeded(experiment.seed), recipes)
 
 
 def run(plan: Plan, folder: str | Path, progress: Progress = lambda *_: None, command: str = "") -> Outcome:
@@ -298,10 +299,11 @@ def _collect(mistakes: list[str], path: Path, schema: Any) -> Any:
         return None
 
 
-def _with_data(recipe: Recipe, experiment: Experiment, name: str, mistakes: list[str]) -> Recipe:
+def _completed(recipe: Recipe, experiment: Experiment, name: str, mistakes: list[str]) -> Recipe:
+    data = experiment.data
+    recipe = recipe.model_copy(update={"seed": recipe.seed + experiment.seed})
     if recipe.data is not None:
         return recipe
-    data = experiment.data
     if data.train is None or data.validation is None:
         mistakes.append(
             f"models.{name}: its recipe names no data, so the experiment needs data.train and data.validation"

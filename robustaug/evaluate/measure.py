@@ -94,7 +94,7 @@ def fit_scores(
     if any(score.needs == "features" for score in scores.values()):
         if train is None or not model.has_features:
             return {name: score for name, score in scores.items() if score.needs == "logits"}
-        _, labels, features = logits_and_features(model, train, batch_size, device, features=True)
+        _, _, features = logits_and_features(model, train, batch_size, device, features=True)
         for score in scores.values():
             if score.needs == "features":
                 score.fit(features)

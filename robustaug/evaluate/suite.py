@@ -107,6 +107,14 @@ class Suite(Strict):
             seen.add(key)
         return self
 
+    def reseeded(self, offset: int) -> Suite:
+        """Return the suite with `offset` added to every scenario's seeds."""
+        shifted = {
+            name: scenario.model_copy(update={"seeds": [seed + offset for seed in scenario.seeds]})
+            for name, scenario in self.scenarios.items()
+        }
+        return self.model_copy(update={"scenarios": shifted})
+
     def plans(self) -> Iterator[Plan]:
         """Expand the scenarios into one plan a cell, clean first."""
         yield Plan("clean", "clean", 0.0, 0, None, None)

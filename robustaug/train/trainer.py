@@ -10,6 +10,7 @@ Legend: B samples, K classes.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import time
@@ -23,14 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import robustaug
-from robustaug import atomic
+from robustaug import atomic, registry
 from robustaug.attacks.driver import perturb
 from robustaug.data.source import Source, batches
-from robustaug.evaluate.suite import make
+from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.pipeline import Pipeline, build
-from robustaug.rng import Keys, permutation
+from robustaug.rng import Keys, permutation, torch_seed
 from robustaug.train import resume
 from robustaug.train.recipe import Recipe
 
@@ -75,7 +76,7 @@ def train(
         raise ValueError(f"recipe {recipe.name!r} names no data; add data.train=... and data.validation=...")
     source, validation = make(recipe.data.train), make(recipe.data.validation)
     _check_data(recipe, source, validation)
-    model = make(recipe.model).to(device)
+    model = initial_model(recipe).to(device)
     if recipe.checkpoint is not None:
         checkpoints.load_into(recipe.checkpoint, model)
     _check_classes(model, source)
@@ -100,6 +101,16 @@ def train(
 
     checkpoints.load_into(folder / "best.safetensors", model)
     return Trained(model.eval(), folder / "best.safetensors", state.history, sum(h["seconds"] for h in state.history))
+
+
+def initial_model(recipe: Recipe) -> Classifier:
+    """Make the recipe's model with weights drawn from the recipe's seed, whoever draws them."""
+    name = spec_name(recipe.model)
+    params = dict((recipe.model[name] or {}) if isinstance(recipe.model, dict) else {})
+    if "seed" in inspect.signature(registry.lookup(name).factory).parameters:
+        params.setdefault("seed", recipe.seed)
+    with torch_seed(recipe.seed):
+        return registry.create(name, **params)
 
 
 @dataclass(frozen=True)

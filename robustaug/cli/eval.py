@@ -1,0 +1,61 @@
+"""`robustaug eval`: measure one model on a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    suite: Annotated[Path, typer.Argument(help="A suite's YAML, such as configs/suites/digits.yaml.")],
+    data: Annotated[str, typer.Option(help="Test data: data.digits, or '{data.imagefolder: {path: test.zip}}'.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights: .safetensors, or .pt read with weights_only.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A registered model; a robustaug checkpoint knows its own.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Held-out data for temperature scaling.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training data for nearest-neighbour scores.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option(help="A limit, such as min_robust_accuracy=0.4; repeatable.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Names the run folder.")] = "eval",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Set an earlier run of this name aside and start anew.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures and gates as JSON.")] = False,
+) -> None:
+    """Measure a model on a suite, check its gates, and write a report; killed runs continue."""
+    from robustaug import experiment
+    from robustaug.cli import outcome, progress
+    from robustaug.config import parse_yaml, validate
+
+    specs = {"test": data, "validation": validation, "train": train}
+    content = {
+        "name": name,
+        "data": {key: parse_yaml(text, f"--{key}") for key, text in specs.items() if text is not None},
+        "models": {
+            "model": {
+                key: value
+                for key, value in {
+                    "model": None if model is None else parse_yaml(model, "--model"),
+                    "checkpoint": checkpoint,
+                }.items()
+                if value is not None
+            }
+        },
+        "suite": str(suite.resolve()),
+        "gates": {"model": {}},
+        "device": device,
+    }
+    overrides = [f"gates.model.{limit}" for limit in gate or []]
+    plan = experiment.resolve(validate(content, experiment.Experiment, "options", overrides), Path())
+    folder = runs / name
+    if fresh:
+        outcome.set_aside(folder)
+    with progress.phases(quiet=as_json) as report_progress:
+        result = experiment.run(plan, folder, report_progress, f"robustaug eval {suite}")
+    outcome.finish(result, as_json)

@@ -1,0 +1,79 @@
+"""What a finished command prints: the headline table, the gates, where the report is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from robustaug.experiment import Outcome
+    from robustaug.train.trainer import Trained
+
+HEADLINE = {
+    "clean_accuracy": ("clean accuracy", "{:.1%}"),
+    "corruption_accuracy": ("accuracy under corruption", "{:.1%}"),
+    "robust_accuracy": ("accuracy under attack", "{:.1%}"),
+    "worst_cohort_accuracy": ("worst cohort", "{:.1%}"),
+    "ece": ("calibration error", "{:.3f}"),
+    "ece_scaled": ("  after temperature scaling", "{:.3f}"),
+    "ood_auroc": ("foreign data, AUROC", "{:.3f}"),
+}
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a run folder to the first free `name.1`, `name.2`, ...; nothing is deleted."""
+    if folder.exists():
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        typer.echo(f"the earlier run is now {aside}", err=True)
+
+
+def finish(outcome: Outcome, as_json: bool) -> None:
+    """Write the report, print the result, and exit with 1 if a gate failed."""
+    from robustaug.report import write
+
+    page = write(outcome.folder)
+    if as_json:
+        gates = {name: [g._asdict() for g in results] for name, results in outcome.gates.items()}
+        content = {"folder": str(outcome.folder), "report": str(page), "figures": outcome.figures, "gates": gates}
+        typer.echo(json.dumps(content))
+    else:
+        _print(outcome)
+        typer.echo(f"report: {page}")
+    if not outcome.passed:
+        raise typer.Exit(1)
+
+
+def show_training(trained: Trained) -> None:
+    """Print the best epoch and where its weights are."""
+    best = max(trained.history, key=lambda h: (h.get("val_robust_accuracy", 0.0), h["val_accuracy"]))
+    robust = f", {best['val_robust_accuracy']:.1%} under attack" if "val_robust_accuracy" in best else ""
+    typer.echo(
+        f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}: {best['val_accuracy']:.1%} validation accuracy"
+        f"{robust}; {trained.seconds:.0f} s"
+    )
+    typer.echo(f"weights: {trained.checkpoint}")
+
+
+def _print(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *outcome.figures, title=outcome.folder.name, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for figure, (words, form) in HEADLINE.items():
+        if any(figure in figures for figures in outcome.figures.values()):
+            values = [form.format(f[figure]) if figure in f else "not measured" for f in outcome.figures.values()]
+            table.add_row(words, *values)
+    console = Console()
+    console.print(table)
+    for name, results in outcome.gates.items():
+        for result in results:
+            verdict = "[green]passed[/]" if result.passed else "[bold red]FAILED[/]"
+            console.print(f"gate {verdict} {name}: {result.message}", highlight=False)
