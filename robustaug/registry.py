@@ -169,20 +169,22 @@ def list(kind: str | None = None, modality: str | None = None, tag: str | None =
     """Return the sorted names that match every given filter.
 
     Raises:
-        ValueError: no entry at all has this kind, modality or tag.
+        ValueError: nothing has this kind, modality or tag.
     """
-    for prefix in FAMILIES:
-        _load_family(prefix)
+    for prefix, family in FAMILIES.items():
+        if kind in (None, family.kind) and modality in (None, family.modality):
+            _load_family(prefix)  # the others cannot match, and may be slow to import
     _load_entry_points()
     entries = tuple(_entries.values())
     known = {
-        "kind": (kind, {e.kind for e in entries}),
-        "modality": (modality, {e.modality for e in entries if e.modality}),
+        "kind": (kind, {e.kind for e in entries} | {f.kind for f in FAMILIES.values()}),
+        "modality": (modality, {e.modality or "" for e in entries} | {f.modality or "" for f in FAMILIES.values()}),
         "tag": (tag, {t for e in entries for t in e.tags}),
     }
     for field, (value, allowed) in known.items():
         if value is not None and value not in allowed:
-            raise ValueError(f"unknown {field} {value!r}{did_you_mean(value, allowed)}; known: {sorted(allowed)}")
+            near = did_you_mean(value, allowed)
+            raise ValueError(f"unknown {field} {value!r}{near}; known: {sorted(allowed - {''})}")
     return sorted(
         e.name
         for e in entries

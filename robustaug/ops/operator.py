@@ -32,7 +32,7 @@ class Operator:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.declared = {key: value for key, value in vars(cls).items() if isinstance(value, Space)}
+        cls.declared = dict(cls.declared) | {key: value for key, value in vars(cls).items() if isinstance(value, Space)}
 
     def __init__(self, *, p: float = 1.0, severity: int | None = None, **params: Any) -> None:
         """Set parameters: a number fixes one, a [low, high] pair or a list gives its range.
@@ -58,7 +58,7 @@ class Operator:
         if severity is not None:
             spaces.update(self._severity_spaces(severity))
         for key, spec in params.items():
-            spaces[key] = spaces[key].override(f"{self.name}: {key}", spec)
+            spaces[key] = self.declared[key].override(f"{self.name}: {key}", spec)
         self.spaces: Mapping[str, Space] = spaces
 
     def _severity_spaces(self, severity: int) -> dict[str, Space]:
@@ -101,12 +101,18 @@ class Operator:
 
         Returns:
             A tensor of the same rank and dtype. uint8 results are rounded.
+
+        Raises:
+            ValueError: the parameters were drawn for another number of samples.
         """
         batch, layout = to_batch(image)
+        check_rows(self.name, params, len(batch))
         return from_batch(self.transform(batch, to_device(params, batch.device)), layout)
 
     def transform(self, batch: Tensor, params: Params) -> Tensor:
         """`apply` without the layouts: (B, C, H, W) floating in, the same out; only active samples change."""
+        if len(batch) == 0:
+            return batch
         params = dict(params)
         active = params.pop("active", None)
         if active is None:
@@ -132,7 +138,7 @@ class Operator:
         Args:
             image: (C, H, W) or (B, C, H, W); uint8, or floating in [0, 1].
             seed, epoch: with the index they determine every draw.
-            index: (B,) sample indices; 0 to B-1 when left out.
+            index: (B,) sample indices, or one number for a single image; 0 to B-1 when left out.
 
         Raises:
             TypeError: not a tensor, or an integer dtype other than uint8.
@@ -140,7 +146,8 @@ class Operator:
         """
         check_range(image)
         n = 1 if image.ndim == 3 else len(image)
-        keys = Keys.of(seed, torch.arange(n) if index is None else index, epoch)
+        index = torch.arange(n) if index is None else torch.as_tensor(index, dtype=torch.int64)
+        keys = Keys.of(seed, index.reshape(1) if index.ndim == 0 else index, epoch)
         if len(keys) != n:
             raise ValueError(f"index must have one entry a sample: {n} images, {len(keys)} indices")
         return self.apply(image, self.sample(keys.to(image.device)))
@@ -178,12 +185,25 @@ def to_device(params: Params, device: torch.device) -> Params:
     return {k: to_device(v, device) if isinstance(v, dict) else v.to(device) for k, v in params.items()}
 
 
+def check_rows(name: str, params: Params, n: int) -> None:
+    """Refuse parameters of another batch: one row would broadcast over all samples without a word.
+
+    Raises:
+        ValueError: a tensor's first dimension is not n.
+    """
+    for key, value in params.items():
+        if isinstance(value, dict):
+            check_rows(name, value, n)
+        elif len(value) != n:
+            raise ValueError(f"{name}: parameter {key!r} was drawn for {len(value)} samples, the image has {n}")
+
+
 def check_range(image: Tensor) -> None:
     """Refuse what no operator can read.
 
     Raises:
         TypeError: not a tensor, or neither uint8 nor floating.
-        ValueError: not (C, H, W) or (B, C, H, W), or floating values outside [0, 1] or not finite.
+        ValueError: not (C, H, W) or (B, C, H, W), no pixels, or floating values outside [0, 1] or not finite.
     """
     check_layout(image)
     if image.is_floating_point() and image.numel():
@@ -201,6 +221,8 @@ def check_layout(image: Tensor) -> None:
         raise TypeError(f"image must be uint8 or floating, got {image.dtype}")
     if image.ndim not in (3, 4):
         raise ValueError(f"image must have shape (C, H, W) or (B, C, H, W), got {tuple(image.shape)}")
+    if 0 in image.shape[-3:]:
+        raise ValueError(f"image must have at least one channel, row and column, got {tuple(image.shape)}")
 
 
 Layout = tuple[bool, torch.dtype]

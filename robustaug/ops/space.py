@@ -81,6 +81,10 @@ class Space:
             return self._range(name, spec)
         if not values:
             raise ValueError(f"{name} needs at least one value to choose from")
+        if self.distribution == "integer":
+            values = tuple(self._whole(name, value) for value in values)
+        elif self.distribution != "choice":
+            values = tuple(float(value) for value in values)  # a whole number must not turn the draw into int64
         return replace(self, distribution="choice", values=values)
 
     def _range(self, name: str, spec: Any) -> Space:
@@ -90,9 +94,15 @@ class Space:
         low, high = (float(self._number(name, value)) for value in pair)
         if low > high:
             raise ValueError(f"{name} must have low <= high, got [{low:g}, {high:g}]")
-        if self.distribution == "integer" and (low % 1 or high % 1):
-            raise ValueError(f"{name} must be whole numbers, got {spec!r}")
+        if self.distribution == "integer":
+            low, high = self._whole(name, low), self._whole(name, high)
         return replace(self, low=low, high=high)
+
+    @staticmethod
+    def _whole(name: str, value: Value) -> int:
+        if value % 1:
+            raise ValueError(f"{name} must be a whole number, got {value:g}")
+        return int(value)
 
     def _number(self, name: str, value: Any) -> Value:
         value = parse_ratio(value)

@@ -1,0 +1,70 @@
+"""Digital: what storing, sending and shrinking does to images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustaug.ops.operator import Operator, rows
+from robustaug.ops.space import integer, uniform
+from robustaug.registry import register
+
+
+@register("image.pixelate", tags={"digital", "differentiable"})
+class Pixelate(Operator):
+    """Shrink the image to `resolution` of its sides and grow it back, both by boxes.
+
+    Severities are those published for CIFAR-10-C (Hendrycks & Dietterich 2019).
+    """
+
+    resolution = uniform(
+        0.5, 1.0, unit="of each side", identity=1.0, bounds=(0.001, 1), severity=(0.95, 0.9, 0.85, 0.75, 0.65)
+    )
+
+    def formula(self, image: Tensor, resolution: Tensor) -> Tensor:
+        # shrinking and growing together average over cells: one matrix a side
+        across, down = (_cell_means(n, resolution, image) for n in (image.shape[3], image.shape[2]))
+        return (down @ image @ across.transpose(2, 3)).clamp(0, 1)
+
+
+def _cell_means(n: int, resolution: Tensor, like: Tensor) -> Tensor:
+    """Return (B, 1, n, n): each pixel becomes the mean of its cell along one side."""
+    cells = torch.floor(resolution.to(torch.float64) * n + 1e-6).clamp(min=1)[:, None]
+    cell = torch.floor((torch.arange(n, dtype=torch.float64, device=like.device) + 0.5) * cells / n)  # (B, n)
+    together = (cell[:, :, None] == cell[:, None, :]).to(like.dtype)
+    return (together / together.sum(dim=2, keepdim=True))[:, None]
+
+
+@register("image.jpeg", tags={"digital"})
+class Jpeg(Operator):
+    """Compress as JPEG and decode again, at `quality` from 1 (worst) to 100.
+
+    Three channels are stored as colour with halved colour resolution, one as grey, any other number one by one
+    as grey. The codec runs on the CPU, an image at a time, and takes sides up to 65,535 pixels. Blocks are 8
+    pixels wide, so on very small images a quality means more damage. Severities are those published for
+    CIFAR-10-C (Hendrycks & Dietterich 2019).
+    """
+
+    quality = integer(40, 90, bounds=(1, 100), severity=(80, 65, 58, 50, 40))
+
+    def formula(self, image: Tensor, quality: Tensor) -> Tensor:
+        from torchvision.io import decode_jpeg, encode_jpeg
+
+        levels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+        B, C, H, W = levels.shape
+        depth = C if C in (1, 3) else 1
+        pages = levels.reshape(-1, depth, H, W)
+        qualities = quality.repeat_interleave(C // depth).tolist()
+        decoded = [decode_jpeg(encode_jpeg(page, quality=q)) for page, q in zip(pages, qualities, strict=True)]
+        return torch.stack(decoded).reshape(B, C, H, W).to(image.device).to(image.dtype) / 255
+
+
+@register("image.quantize", tags={"digital", "pixelwise"})
+class Quantize(Operator):
+    """Round every value to the nearest of `levels` evenly spaced ones, black and white among them."""
+
+    levels = integer(4, 32, unit="levels", bounds=(2, 65536), severity=(16, 10, 7, 5, 3))
+
+    def formula(self, image: Tensor, levels: Tensor) -> Tensor:
+        steps = rows(levels - 1).to(image.dtype)
+        return torch.round(image * steps) / steps
