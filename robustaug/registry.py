@@ -6,6 +6,7 @@ and where the built-in entries live, so that `import robustaug` need not import 
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import importlib
 import importlib.metadata
@@ -98,8 +99,9 @@ def register(
                     "choose another name"
                 )
             _entries[name] = entry
-            if isinstance(factory, type):
-                factory.name = name  # type: ignore[attr-defined]
+            owner: Any = factory if isinstance(factory, type) else None
+            if owner is not None:
+                owner.name = name
         return factory
 
     return decorate
@@ -165,7 +167,7 @@ def create(name: str, /, **params: Any) -> Any:
     return lookup(name).factory(**params)
 
 
-def list(kind: str | None = None, modality: str | None = None, tag: str | None = None) -> list[str]:  # noqa: A001
+def list(kind: str | None = None, modality: str | None = None, tag: str | None = None) -> builtins.list[str]:  # noqa: A001
     """Return the sorted names that match every given filter.
 
     Raises:

@@ -118,7 +118,8 @@ class Space:
     def spec(self) -> Any:
         """Return what `override` reads back into this space."""
         if self.distribution == "choice":
-            return {"choice": [*self.values]} if len(self.values) > 1 else self.values[0]
+            values = [*self.values]
+            return {"choice": values} if len(values) > 1 else values[0]
         number = int if self.distribution == "integer" else float
         return number(self.low) if self.low == self.high else [number(self.low), number(self.high)]
 

@@ -5,6 +5,8 @@ Legend: B samples, C channels, H rows, W columns, K taps (odd).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,7 +66,7 @@ def convolve(image: Tensor, kernel: Tensor) -> Tensor:
     return out.reshape(B, C, H, W).clamp(0, 1)
 
 
-def sum_of(terms) -> Tensor:  # noqa: ANN001
+def sum_of(terms: Iterable[Tensor]) -> Tensor:
     """Add tensors one at a time, in order."""
     total = None
     for term in terms:

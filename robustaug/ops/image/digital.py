@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,9 @@ class Jpeg(Operator):
         depth = C if C in (1, 3) else 1
         pages = levels.reshape(-1, depth, H, W)
         qualities = quality.repeat_interleave(C // depth).tolist()
-        decoded = [decode_jpeg(encode_jpeg(page, quality=q)) for page, q in zip(pages, qualities, strict=True)]
+        decoded: list[Any] = [
+            decode_jpeg(encode_jpeg(page, quality=q)) for page, q in zip(pages, qualities, strict=True)
+        ]
         return torch.stack(decoded).reshape(B, C, H, W).to(image.device).to(image.dtype) / 255
 
 
