@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import torch
+
+import robustaug
+from robustaug.config import validate
+from robustaug.evaluate import summary
+from robustaug.evaluate.compare import compare
+from robustaug.evaluate.records import Records
+from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
+from robustaug.evaluate.suite import Suite
+from robustaug.models.classifier import wrap
+
+CPU = torch.device("cpu")
+SUITE = {
+    "scenarios": {
+        "shift": {"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5]},
+        "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.0, 0.1], "limit": 40},
+        "texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 30}}},
+    },
+    "batch_size": 64,
+    "scores": ["ood.msp", "ood.energy", "ood.knn"],
+}
+
+
+def linear_model(seed=0):
+    weight = torch.randn(10, 64, generator=torch.Generator().manual_seed(seed))
+    layer = torch.nn.Linear(64, 10)
+    layer.weight.data, layer.bias.data = weight, torch.zeros(10)
+    return wrap(torch.nn.Sequential(torch.nn.Flatten(), layer), num_classes=10).eval()
+
+
+@pytest.fixture(scope="module")
+def data():
+    digits = {split: robustaug.create("data.digits", split=split) for split in ("train", "val", "test")}
+    return EvalData(digits["test"].subset(range(100)), digits["val"], digits["train"].subset(range(200)))
+
+
+def suite(**changes):
+    return validate(SUITE | changes, Suite, "suite")
+
+
+@pytest.fixture(scope="module")
+def measured(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    records = Records(folder, create=True)
+    limits = run_suite(records, {"a": linear_model(0), "b": linear_model(1)}, data, suite(), CPU)
+    records.write_run({"data": {"fingerprint": data.test.fingerprint}})
+    return records, limits
+
+
+def test_every_cell_is_measured_with_its_samples(measured, data):
+    records, limits = measured
+    assert limits == []
+    plans = [*suite().plans()]
+    assert len(records.cells()) == 2 * len(plans)
+    for cell in records.cells():
+        samples = records.samples(cell)
+        assert len(samples["index"]) == cell.n == {"attack": 40, "ood": 30}.get(cell.kind, 100)
+        if cell.kind != "ood":
+            assert cell.metrics["accuracy"] == samples["correct"].mean()
+
+
+def test_an_attack_without_budget_changes_nothing(measured):
+    records, _ = measured
+    clean = records.samples(records.cells(model="a", kind="clean")[0])
+    unattacked = records.samples(records.cells(model="a", kind="attack", severity=0.0)[0])
+    rows = np.isin(clean["index"], unattacked["index"])
+    np.testing.assert_array_equal(clean["correct"][rows], unattacked["correct"])
+
+
+def test_broken_samples_are_verified_witnesses(measured):
+    records, _ = measured
+    samples = records.samples(records.cells(model="a", kind="attack", severity=0.1)[0])
+    clean = records.samples(records.cells(model="a", kind="clean")[0])
+    wrong_before = ~clean["correct"][np.isin(clean["index"], samples["index"])]
+    assert (samples["norm"][samples["success"]] <= 0.1 * (1 + 1e-6)).all()
+    assert (samples["success"] | ~wrong_before).all(), "a sample that was wrong before is fallen under attack"
+
+
+def test_a_second_run_measures_nothing_and_a_changed_model_everything(measured, data):
+    records, _ = measured
+    before = {c.id: c.seconds for c in records.cells()}
+    run_suite(records, {"a": linear_model(0), "b": linear_model(1)}, data, suite(), CPU)
+    assert {c.id: c.seconds for c in records.cells()} == before
+    assert model_fingerprint(linear_model(0)) != model_fingerprint(linear_model(1))
+    run_suite(records, {"b": linear_model(2)}, data, suite(), CPU)
+    after = {c.id: c.seconds for c in records.cells()}
+    changed = {c.model for c in records.cells() if after[c.id] != before[c.id]}
+    assert changed == {"b"}
+
+
+def test_figures_do_not_depend_on_where_the_run_was_cut(data, tmp_path):
+    class Cut(Exception):
+        pass
+
+    def cut_after(cells):
+        def progress(done, total, what):
+            if done >= cells:
+                raise Cut
+
+        return progress
+
+    whole, pieces = Records(tmp_path / "whole", create=True), Records(tmp_path / "pieces", create=True)
+    run_suite(whole, {"a": linear_model()}, data, suite(), CPU)
+    for cells in (2, 5):
+        with pytest.raises(Cut):
+            run_suite(pieces, {"a": linear_model()}, data, suite(), CPU, cut_after(cells))
+        assert len(pieces.cells()) == cells
+    run_suite(pieces, {"a": linear_model()}, data, suite(), CPU)
+    for one, other in zip(whole.cells(), pieces.cells(), strict=True):
+        assert one.metrics == other.metrics
+        a, b = whole.samples(one), pieces.samples(other)
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_without_train_and_validation_data_the_gaps_are_said(data, tmp_path):
+    limits = run_suite(Records(tmp_path, create=True), {"a": linear_model()}, EvalData(data.test), suite(), CPU)
+    assert any("temperature" in sentence for sentence in limits)
+    assert any("ood.knn" in sentence for sentence in limits)
+
+
+def test_a_model_in_train_mode_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        run_suite(Records(tmp_path, create=True), {"a": linear_model().train()}, data, suite(), CPU)
+
+
+def test_foreign_images_of_another_shape_are_refused(data, tmp_path):
+    wrong = suite(scenarios={"texture": {"ood": {"data.synthetic": {"size": 9, "channels": 1, "n": 5}}}})
+    with pytest.raises(ValueError, match="set the source's size"):
+        run_suite(Records(tmp_path, create=True), {"a": linear_model()}, data, wrong, CPU)
+
+
+def test_one_run_folder_has_one_writer(tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match="in use by another"), locked(tmp_path):
+        pass
+
+
+def test_figures_follow_from_the_records(measured):
+    records, _ = measured
+    figures = summary.figures(records, "a")
+    by_hand = np.mean([c.metrics["accuracy"] for c in records.cells(model="a", kind="operator")])
+    assert figures["corruption_accuracy"] == pytest.approx(by_hand)
+    assert figures["mean_corruption_error"] == pytest.approx(1 - by_hand)
+    assert figures["robust_accuracy"] == figures["pgd@0.1"] <= figures["pgd@0"]
+    assert 0 <= figures["ood_auroc"] <= 1
+    assert {"temperature", "ece_scaled", "texture_knn_auroc", "worst_cohort_accuracy"} <= set(figures)
+
+
+def test_cohorts_cover_every_sample_and_name_the_worst(measured):
+    records, _ = measured
+    rows = summary.cohorts(records, "a")
+    for column in {row.column for row in rows}:
+        of_column = [row for row in rows if row.column == column]
+        assert sum(row.n for row in of_column) == 100
+        assert sum(row.worst for row in of_column) <= 1
+    assert any(row.worst for row in rows)
+    assert all(row.low <= row.accuracy <= row.high for row in rows)
+
+
+def test_a_model_compared_with_itself_does_not_differ(measured):
+    records, _ = measured
+    for row in compare(records, "a", records, "a"):
+        assert (row.difference, row.low, row.high, row.p_value, row.only_a) == (0, 0, 0, 1, 0)
+
+
+def test_a_comparison_is_paired_and_antisymmetric(measured):
+    records, _ = measured
+    forth, back = compare(records, "a", records, "b"), compare(records, "b", records, "a")
+    for one, other in zip(forth, back, strict=True):
+        assert one.difference == pytest.approx(one.accuracy_b - one.accuracy_a) == pytest.approx(-other.difference)
+        assert one.difference == pytest.approx((one.only_b - one.only_a) / one.n)
+        assert one.low <= one.difference <= one.high
+        assert one.p_value == other.p_value <= one.p_holm
+
+
+def test_comparing_what_cannot_be_paired_is_refused(measured, tmp_path):
+    records, _ = measured
+    with pytest.raises(ValueError, match="no records of model 'c'"):
+        compare(records, "a", records, "c")
+    other = Records(tmp_path, create=True)
+    for cell in records.cells(model="a", kind="clean"):
+        other.store(cell, records.samples(cell))
+    other.write_run({"data": {"fingerprint": "elsewhere"}})
+    with pytest.raises(ValueError, match="different test data"):
+        compare(records, "a", other, "a")

@@ -1,0 +1,67 @@
+import pytest
+
+from robustaug.config import ConfigError, validate
+from robustaug.evaluate.suite import Suite, make, spec_name
+
+
+def suite(**scenarios):
+    return validate({"scenarios": scenarios}, Suite, "suite")
+
+
+def test_clean_is_always_measured_and_each_condition_is_one_cell():
+    plans = [
+        *suite(
+            noise={"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5]},
+            pgd={"attack": "attack.pgd", "eps": ["8/255", 0.1], "seeds": [0, 1]},
+            foreign={"ood": {"data.synthetic": {"size": 8, "n": 4}}},
+        ).plans()
+    ]
+    assert plans[0].kind == "clean"
+    assert [(p.scenario, p.severity) for p in plans if p.kind == "operator"] == [
+        ("gaussian_noise", 1.0),
+        ("gaussian_noise", 5.0),
+        ("brightness", 1.0),
+        ("brightness", 5.0),
+    ]
+    assert [(p.severity, p.seed) for p in plans if p.kind == "attack"] == [
+        (8 / 255, 0),
+        (0.1, 0),
+        (8 / 255, 1),
+        (0.1, 1),
+    ]
+    assert [p.scenario for p in plans if p.kind == "ood"] == ["foreign"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        ({}, "exactly one of operators, attack and ood"),
+        ({"operators": ["image.brightness"], "ood": "data.digits"}, "exactly one"),
+        ({"attack": "attack.pgd"}, "attack and eps go together"),
+        ({"operators": ["image.brightness"], "severities": [6]}, "severities must be among 1 to 5"),
+        ({"operators": ["image.brightnes"]}, "did you mean 'image.brightness'"),
+        ({"operators": ["attack.pgd"]}, "no operator with severities"),
+        ({"attack": "attack.pgd", "eps": [-0.1]}, "eps must be >= 0"),
+        ({"attack": "attack.pgd", "eps": [0.1], "stepz": 3}, "unknown key"),
+    ],
+)
+def test_a_wrong_scenario_names_its_mistake(scenario, message):
+    with pytest.raises(ConfigError, match=message):
+        suite(s=scenario)
+
+
+def test_the_same_cell_twice_is_refused():
+    with pytest.raises(ConfigError, match="given twice"):
+        suite(a={"operators": ["image.brightness"]}, b={"operators": ["image.brightness"]})
+
+
+def test_reseeding_shifts_every_scenario():
+    first = suite(a={"operators": ["image.brightness"], "severities": [1], "seeds": [0, 1]})
+    assert [p.seed for p in first.reseeded(10).plans() if p.kind == "operator"] == [10, 11]
+
+
+def test_specs():
+    assert spec_name({"data.digits": None}) == spec_name("data.digits") == "data.digits"
+    assert len(make({"data.digits": {"split": "val"}})) > 0
+    with pytest.raises(ValueError, match="must read `name`"):
+        spec_name({"a": {}, "b": {}})

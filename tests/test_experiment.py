@@ -1,0 +1,124 @@
+import json
+
+import pytest
+import torch
+
+from robustaug import experiment
+from robustaug.config import ConfigError
+from robustaug.evaluate.records import Records
+from robustaug.models import checkpoints
+
+RECIPE = """
+name: tiny
+model: {model.small_cnn: {channels: 1, classes: 10, width: 4, size: 8}}
+epochs: 1
+batch_size: 250
+"""
+EXPERIMENT = """
+name: tiny
+data:
+  train: {data.digits: {split: train}}
+  validation: {data.digits: {split: val}}
+  test: {data.digits: {split: test}}
+models:
+  first: {train: tiny.yaml}
+  second: {train: tiny.yaml}
+suite:
+  scenarios:
+    shift: {operators: [image.gaussian_noise], severities: [1, 5]}
+    pgd: {attack: {attack.pgd: {steps: 2}}, eps: [0.1], limit: 50}
+gates:
+  first: {min_clean_accuracy: 0.0, min_robust_accuracy: 1.01}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    path = tmp_path / "experiment.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.fixture
+def outcome(config, tmp_path):
+    return experiment.run(experiment.read_plan(config), tmp_path / "runs" / "tiny", command="robustaug run")
+
+
+def test_the_main_job_leaves_records_models_and_what_was_run(outcome):
+    run = Records(outcome.folder).run
+    assert run["baseline"] == "first"
+    assert run["data"]["n"] == len(
+        Records(outcome.folder).samples(Records(outcome.folder).cells(kind="clean")[0])["index"]
+    )
+    assert run["models"]["second"]["training"]["epochs"] == 1
+    assert (outcome.folder / run["models"]["first"]["checkpoint"]).exists()
+    assert run["versions"]["torch"] == torch.__version__
+    assert any("upper bound" in sentence for sentence in run["limits"])
+    assert set(outcome.figures) == {"first", "second"}
+
+
+def test_gates_name_the_figure_that_fails(outcome):
+    assert not outcome.passed
+    passed = {result.name: result.passed for result in outcome.gates["first"]}
+    assert passed == {"min_clean_accuracy": True, "min_robust_accuracy": False}
+    assert "robust_accuracy" in next(r.message for r in outcome.gates["first"] if not r.passed)
+
+
+def test_the_same_recipe_gives_the_same_model_and_figures(outcome):
+    assert outcome.figures["first"] == outcome.figures["second"]
+
+
+def test_running_again_measures_nothing_new(outcome, config):
+    before = {cell.id: cell for cell in Records(outcome.folder).cells()}
+    experiment.run(experiment.read_plan(config), outcome.folder)
+    assert {cell.id: cell for cell in Records(outcome.folder).cells()} == before
+
+
+def test_another_experiment_in_the_same_folder_is_refused_and_nothing_is_lost(outcome, config):
+    before = (outcome.folder / "experiment.json").read_bytes()
+    with pytest.raises(ValueError, match="another config .*gates.first.min_robust_accuracy"):
+        experiment.run(experiment.read_plan(config, ["gates.first.min_robust_accuracy=0.5"]), outcome.folder)
+    assert (outcome.folder / "experiment.json").read_bytes() == before
+
+
+def test_another_seed_repeats_the_experiment_with_other_draws(outcome, config, tmp_path):
+    other = experiment.run(experiment.read_plan(config, ["seed=1"]), tmp_path / "runs" / "other")
+    assert other.figures["first"]["nll"] != outcome.figures["first"]["nll"]
+
+
+def test_a_trained_checkpoint_knows_its_model(outcome, config):
+    path = outcome.folder / "models/first/best.safetensors"
+    model = experiment.load_model(experiment.ModelSource(checkpoint=str(path)))
+    assert not model.training
+    assert checkpoints.read_metadata(path)["model"] == {
+        "model.small_cnn": {"channels": 1, "classes": 10, "width": 4, "size": 8}
+    }
+
+
+def test_mistakes_in_all_files_are_reported_together(config):
+    (config.parent / "tiny.yaml").write_text(RECIPE.replace("epochs: 1", "epoch: 1"))
+    with pytest.raises(ConfigError) as caught:
+        experiment.read_plan(config)
+    assert "did you mean 'epochs'" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"models\.third: give either train"):
+        experiment.read_plan(config, ["models.third={}"])
+    with pytest.raises(ConfigError, match="baseline names model 'nobody'"):
+        experiment.read_plan(config, ["baseline=nobody"])
+    with pytest.raises(ConfigError, match="no config at"):
+        experiment.read_plan(config, ["suite=missing.yaml"])
+
+
+def test_a_recipe_without_data_needs_the_experiments(config):
+    with pytest.raises(ConfigError, match=r"data\.train and data\.validation"):
+        experiment.read_plan(config, ["data={test: data.digits}"])
+
+
+@pytest.mark.parametrize(("device", "message"), [("gpu", "device must be"), ("cuda:99", "not on this machine")])
+def test_a_device_that_is_not_there_is_named(device, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.pick_device(device)
+
+
+def test_run_json_is_plain_json(outcome):
+    json.loads((outcome.folder / "run.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
