@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 ENTRY_POINT_GROUP = "robustaug.operators"
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -99,9 +99,8 @@ def register(
                     "choose another name"
                 )
             _entries[name] = entry
-            owner: Any = factory if isinstance(factory, type) else None
-            if owner is not None:
-                owner.name = name
+            if isinstance(made := cast(Any, factory), type):
+                made.name = name  # type: ignore[attr-defined]
         return factory
 
     return decorate

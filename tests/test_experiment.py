@@ -77,7 +77,7 @@ def test_running_again_measures_nothing_new(outcome, config):
 
 def test_another_experiment_in_the_same_folder_is_refused_and_nothing_is_lost(outcome, config):
     before = (outcome.folder / "experiment.json").read_bytes()
-    with pytest.raises(ValueError, match="another config .*gates.first.min_robust_accuracy"):
+    with pytest.raises(ValueError, match=r"another config .*gates\.first\.min_robust_accuracy"):
         experiment.run(experiment.read_plan(config, ["gates.first.min_robust_accuracy=0.5"]), outcome.folder)
     assert (outcome.folder / "experiment.json").read_bytes() == before
 

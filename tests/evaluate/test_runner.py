@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from robustaug.models.classifier import wrap
 
 import robustaug
 from robustaug.config import validate
@@ -9,7 +10,6 @@ from robustaug.evaluate.compare import compare
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
 from robustaug.evaluate.suite import Suite
-from robustaug.models.classifier import wrap
 
 CPU = torch.device("cpu")
 SUITE = {
@@ -91,20 +91,20 @@ def test_a_second_run_measures_nothing_and_a_changed_model_everything(measured, 
 
 
 def test_figures_do_not_depend_on_where_the_run_was_cut(data, tmp_path):
-    class Cut(Exception):
+    class CutError(Exception):
         pass
 
     def cut_after(cells):
         def progress(done, total, what):
             if done >= cells:
-                raise Cut
+                raise CutError
 
         return progress
 
     whole, pieces = Records(tmp_path / "whole", create=True), Records(tmp_path / "pieces", create=True)
     run_suite(whole, {"a": linear_model()}, data, suite(), CPU)
     for cells in (2, 5):
-        with pytest.raises(Cut):
+        with pytest.raises(CutError):
             run_suite(pieces, {"a": linear_model()}, data, suite(), CPU, cut_after(cells))
         assert len(pieces.cells()) == cells
     run_suite(pieces, {"a": linear_model()}, data, suite(), CPU)

@@ -49,7 +49,7 @@ def test_the_global_generator_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_training_stopped_between_steps_ends_with_the_same_weights(tmp_path, name):
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     settings = recipe(epochs=3, optimizer={"name": name, "lr": 0.01}, augment=["image.gaussian_noise"])
@@ -57,9 +57,9 @@ def test_training_stopped_between_steps_ends_with_the_same_weights(tmp_path, nam
 
     def stop_in_epoch_two(done, total, figures):
         if done == total // 2:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         trainer.train(settings, tmp_path / "cut", CPU, stop_in_epoch_two)
     resumed = trainer.train(settings, tmp_path / "cut", CPU)
     assert same(load_file(tmp_path / "whole/last.safetensors"), load_file(tmp_path / "cut/last.safetensors"))
