@@ -68,7 +68,7 @@ class Operator:
         if not graded:
             raise ValueError(f"{self.name} has no severities; set its parameters instead")
         return {
-            key: space.override(f"{self.name}: {key}", space.severity[severity - 1])
+            key: space.override(f"{self.name}: {key}", space.severity[int(severity) - 1])
             for key, space in graded.items()
             if space.severity
         }
