@@ -108,5 +108,5 @@ def test_a_changed_size_needs_every_sample():
             return image[..., ::2, ::2]
 
     assert Halve()(torch.zeros(4, 1, 8, 8)).shape == (4, 1, 4, 4)
-    with pytest.raises(ValueError, match="changes the shape .* so it needs p=1"):
+    with pytest.raises(ValueError, match=r"changes the shape .* so it needs p=1"):
         Halve(p=0.5)(torch.zeros(40, 1, 8, 8))

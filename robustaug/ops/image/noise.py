@@ -87,7 +87,8 @@ def poisson(mean: Tensor, u: Tensor) -> Tensor:
     Returns:
         Whole numbers in the dtype of `mean`.
     """
-    u = u.to(mean.dtype) + 2.0**-25  # the middle of the interval that 24 bits stand for
+    # the middle of the interval that 24 bits stand for; float32 would round the last one to 1, an infinite count
+    u = (u.to(mean.dtype) + 2.0**-25).clamp(max=1 - 2.0**-24)
     counts = _large(mean.clamp(min=SMALL_MEAN), u)
     small = mean < SMALL_MEAN
     counts[small] = _small(mean[small], u[small])
