@@ -93,6 +93,8 @@ class Keys:
         rows = torch.arange(index) if isinstance(index, int) else torch.as_tensor(index, dtype=torch.int64)
         if rows.ndim != 1:
             raise ValueError(f"index must have shape (B,), got {tuple(rows.shape)}")
+        if len(rows) and (least := int(rows.min())) < 0:
+            raise ValueError(f"index must be >= 0, got {least}")
         return cls((seed & MASK, seed >> 32), rows).fold(epoch)
 
     def __len__(self) -> int:
@@ -155,7 +157,7 @@ def torch_seed(seed: int) -> Iterator[None]:
     """
     state = torch.random.get_rng_state()
     try:
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
     finally:
         torch.random.set_rng_state(state)

@@ -9,7 +9,7 @@ import robustaug
 from robustaug.ops.image.resample import centred, inverse, resample, rotation, square_to_quad
 from robustaug.rng import Keys
 
-WITH_MATRIX = [n for n in robustaug.list(kind="operator", tag="geometry")]
+WITH_MATRIX = robustaug.list(kind="operator", tag="geometry")
 SIZES = [(1, 1), (5, 5), (8, 8), (7, 12), (31, 224)]
 
 
