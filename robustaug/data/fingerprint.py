@@ -1,0 +1,32 @@
+"""What a source holds, as one number: the same data, the same fingerprint, on any machine."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustaug.data.images import Images
+
+
+def digest(*parts: Any) -> str:
+    """Return the SHA-256 over texts, numbers and tensors, as hex."""
+    whole = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            content = part.contiguous().numpy().tobytes()
+        else:
+            content = str(part).encode("utf-8", "backslashreplace")  # file names need not be valid UTF-8
+        whole.update(f"{len(content)}:".encode())  # so that ("ab", "c") and ("a", "bc") differ
+        whole.update(content)
+    return whole.hexdigest()
+
+
+def sampled_digest(images: Images, *parts: Any) -> str:
+    """Return `digest` of the parts and of 64 evenly spaced pictures: for sets too large to hash whole."""
+    rows = torch.linspace(0, len(images) - 1, 64, dtype=torch.float64).long().unique()
+    pixels, reasons = images.gather(rows)
+    pixels[[*reasons]] = 0
+    return digest(pixels, len(images), *parts)

@@ -1,0 +1,247 @@
+"""Sources of labelled images: one face for all of them, and the one way to read them in batches.
+
+Legend: N samples, B samples of a batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from robustaug.data.fingerprint import digest
+from robustaug.data.images import Images
+from robustaug.data.quarantine import Damaged, Quarantine
+
+__all__ = ["Batch", "Damaged", "Quarantine", "Sample", "Source", "batches"]
+
+
+class Sample(NamedTuple):
+    """One readable sample: image (C, H, W) uint8, label, and index in the root source."""
+
+    image: Tensor
+    label: int
+    index: int
+
+
+class Batch(NamedTuple):
+    """Readable samples.
+
+    Attributes:
+        image: (B, C, H, W) uint8.
+        label: (B,) int64.
+        index: (B,) int64, indices in the root source: what random keys and records go by.
+        position: (B,) int64, positions in the source that was read.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+    position: Tensor
+
+
+class Source(Dataset[Any]):
+    """Labelled images; also a map-style data set that torch's DataLoader reads.
+
+    >>> import robustaug
+    >>> source = robustaug.create("data.digits", split="test")
+    >>> len(source), source.shape, source[0].label == int(source.labels[0])
+    (500, (1, 8, 8), True)
+
+    Args:
+        name: for messages and reports.
+        images: where the pixels are.
+        labels: (N,) whole numbers in [0, number of classes).
+        classes: names, in the order of the labels.
+        fingerprint: hex of a SHA-256 over what the source holds; see `fingerprint.digest`.
+        cohorts: metadata by column, (N,) values each, kept as text; "class" is added.
+        max_damaged: the share of samples that may be damaged before reading stops with an error; a single damaged
+            sample is let pass at any share above 0.
+
+    Raises:
+        ValueError: no samples, labels out of range, lengths that differ, or max_damaged outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Images,
+        labels: Tensor | Sequence[int],
+        classes: Sequence[str],
+        *,
+        fingerprint: str,
+        cohorts: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+        max_damaged: float = 0.05,
+    ) -> None:
+        n = len(images)
+        if n == 0:
+            raise ValueError(f"{name}: no samples")
+        self.labels = _checked_labels(name, torch.as_tensor(labels), classes, n)
+        if not 0 <= max_damaged <= 1:
+            raise ValueError(f"{name}: max_damaged must be in [0, 1], got {max_damaged!r}")
+        self.name, self.images, self.classes = name, images, [str(c) for c in classes]
+        self.fingerprint, self.max_damaged = fingerprint, float(max_damaged)
+        self.cohorts: dict[str, np.ndarray] = {}
+        by_class = np.array(self.classes)[self.labels.numpy()]
+        for column, values in {**(cohorts or {}), "class": by_class}.items():
+            if len(values) != n:
+                raise ValueError(f"{name}: cohort {column!r} has {len(values)} values for {n} samples")
+            self.cohorts[column] = np.array([str(value) for value in values])
+        self.sample_index = torch.arange(n)
+        self.quarantine = Quarantine()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.sample_index)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.name}: {len(self)} samples, {len(self.classes)} classes, {self.shape}>"
+
+    def __getitem__(self, position: int) -> Sample | Damaged:
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"{self.name} has {len(self)} samples, got position {position}")
+        batch, damaged = self.fetch([position % len(self)])
+        if damaged:
+            return damaged[0]
+        return Sample(batch.image[0], int(batch.label[0]), int(batch.index[0]))
+
+    def fetch(self, positions: Sequence[int]) -> tuple[Batch, list[Damaged]]:
+        """Read the samples at `positions`, those that cannot be read kept apart."""
+        rows = torch.as_tensor(positions, dtype=torch.int64)
+        index = self.sample_index[rows]
+        image, reasons = self.images.gather(index)
+        damaged = [Damaged(int(index[at]), self.images.path(int(index[at])), reasons[at]) for at in sorted(reasons)]
+        batch = Batch(image, self.labels[rows], index, rows)
+        if damaged:
+            keep = torch.tensor([at for at in range(len(rows)) if at not in reasons], dtype=torch.int64)
+            batch = Batch(*(part[keep] for part in batch))
+        return batch, damaged
+
+    def subset(self, indices: Sequence[int] | Tensor, name: str | None = None) -> Source:
+        """Return the samples at these positions, in this order; they keep their indices in the root source.
+
+        Raises:
+            ValueError: no position, one out of range, or one given twice.
+        """
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        _check_positions(self, rows)
+        if len(rows) == 0 or len(rows.unique()) != len(rows):
+            raise ValueError(f"{self.name}: a subset needs at least one position and none twice, got {len(rows)}")
+        part = object.__new__(type(self))
+        vars(part).update(vars(self))
+        part.name = name or self.name
+        part.labels, part.sample_index = self.labels[rows], self.sample_index[rows]
+        part.cohorts = {column: values[rows.numpy()] for column, values in self.cohorts.items()}
+        part.fingerprint = digest(self.fingerprint, rows)
+        return part
+
+    def readable(self, workers: int = 0) -> Source:
+        """Read every sample once and return those that can be read; the others are in `quarantine`.
+
+        For code that hands the source to a plain DataLoader, whose collate knows nothing of damaged samples.
+
+        Raises:
+            ValueError: more than `max_damaged` of the samples are damaged.
+        """
+        kept = torch.cat([batch.position for batch in batches(self, 64, workers=workers)])
+        return self if len(kept) == len(self) else self.subset(kept)
+
+    def check_damage(self, damaged: Mapping[int, Damaged]) -> None:
+        """Refuse to go on when more samples are damaged than `max_damaged` allows."""
+        allowed = max(int(self.max_damaged * len(self)), int(self.max_damaged > 0))
+        if len(damaged) > allowed or len(damaged) == len(self):
+            shown = "; ".join(f"{row.path} ({row.reason})" for row in [*damaged.values()][:3])
+            raise ValueError(
+                f"{self.name}: {len(damaged)} of {len(self)} samples are damaged, max_damaged={self.max_damaged:g} "
+                f"allows {allowed}: {shown}; repair or remove them, or raise max_damaged"
+            )
+
+
+def batches(
+    source: Source, batch_size: int, order: Tensor | Sequence[int] | None = None, workers: int = 0
+) -> Iterator[Batch]:
+    """Read a source in batches; damaged samples are left out and added to its quarantine.
+
+    The batches are the same for any number of workers, and torch's global random state is not touched.
+
+    Args:
+        batch_size: positions read at a time; a batch is smaller where samples are damaged, and left out where all are.
+        order: positions in the source; all of them, ascending, when left out.
+        workers: processes that read ahead; 0 reads in this one.
+
+    Raises:
+        ValueError: batch_size or workers out of range, a position that does not exist, or, while reading, more
+            damaged samples than `source.max_damaged` allows.
+        RuntimeError: a worker died.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size!r}")
+    if workers < 0:
+        raise ValueError(f"workers must be >= 0, got {workers!r}")
+    positions = torch.arange(len(source)) if order is None else torch.as_tensor(order, dtype=torch.int64)
+    _check_positions(source, positions)
+    return _read(source, [chunk.tolist() for chunk in positions.split(batch_size) if len(chunk)], workers)
+
+
+def _read(source: Source, chunks: list[list[int]], workers: int) -> Iterator[Batch]:
+    # a generator of its own: DataLoader would otherwise draw its workers' seed from torch's global one
+    loader = DataLoader(
+        _Chunks(source),
+        batch_size=None,
+        sampler=chunks,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    found: dict[int, Damaged] = {}
+    for batch, damaged in loader:
+        if damaged:
+            found.update((row.index, row) for row in damaged)
+            source.quarantine.add(damaged)
+            source.check_damage(found)
+        if len(batch.label):
+            yield batch
+
+
+class _Chunks(Dataset[tuple[Batch, list[Damaged]]]):
+    """A data set whose items are read a whole batch at a time."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, positions: Any) -> tuple[Batch, list[Damaged]]:
+        return self.source.fetch(positions)
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+def _check_positions(source: Source, positions: Tensor) -> None:
+    if positions.ndim != 1:
+        raise ValueError(f"{source.name}: positions must have shape (N,), got {tuple(positions.shape)}")
+    if len(positions) and not (positions.min() >= 0 and positions.max() < len(source)):
+        wrong = int(positions[(positions < 0) | (positions >= len(source))][0])
+        raise ValueError(f"{source.name} has {len(source)} samples, got position {wrong}")
+
+
+def _checked_labels(name: str, labels: Tensor, classes: Sequence[str], n: int) -> Tensor:
+    if tuple(labels.shape) != (n,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"{name}: labels must be {n} whole numbers, got {labels.dtype} of shape {tuple(labels.shape)}")
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"{name}: class names must differ, got {[*classes]}")
+    wrong = ((labels < 0) | (labels >= len(classes))).nonzero()[:, 0]
+    if len(wrong):
+        raise ValueError(
+            f"{name}: labels must be in [0, {len(classes)}) for {len(classes)} classes, "
+            f"got {int(labels[wrong[0]])} at sample {int(wrong[0])}"
+        )
+    return labels.to(torch.int64)
