@@ -1,0 +1,148 @@
+"""Gates: limits on figures that a model must keep. A figure that is missing or NaN never passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+from robustaug.config import Ratio
+from robustaug.registry import did_you_mean
+
+FIGURES = frozenset(
+    [
+        *("clean_accuracy", "corruption_accuracy", "mean_corruption_error", "robust_accuracy", "worst_cohort_accuracy"),
+        *("ece", "nll", "brier", "temperature", "ece_scaled", "nll_scaled", "brier_scaled"),
+        *("ood_auroc", "ood_fpr95"),
+    ]
+)
+"""Figures with a fixed name; a run adds others, such as `pgd@0.1`."""
+
+_SHARES = ("accuracy", "corruption_error", "auroc", "fpr95", "ece", "ece_scaled")  # names that end so lie in [0, 1]
+_ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
+
+
+class GateResult(NamedTuple):
+    """What became of one gate.
+
+    Attributes:
+        name: such as "min_robust_accuracy".
+        figure: such as "robust_accuracy".
+        limit: the least or greatest value allowed.
+        value: the figure, None where it is missing or NaN.
+        passed: whether it keeps the limit.
+        message: the same in words.
+    """
+
+    name: str
+    figure: str
+    limit: float
+    value: float | None
+    passed: bool
+    message: str
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split "min_clean_accuracy" into ("min", "clean_accuracy").
+
+    Raises:
+        ValueError: the name does not read `min_<figure>` or `max_<figure>`.
+    """
+    side, _, figure = name.partition("_")
+    if side not in ("min", "max") or not figure:
+        raise ValueError(f"gate {name!r} must read min_<figure> or max_<figure>, such as min_robust_accuracy")
+    return side, figure
+
+
+def check_limits(limits: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the limits if each can be read and can fail; figures of a run are not needed for this.
+
+    Raises:
+        ValueError: a name of another form, a limit that is not finite, or a share whose limit no value can break,
+            such as `max_ece: 5` where 5 % was meant.
+    """
+    for name, limit in limits.items():
+        side, figure = split_name(name)
+        if not math.isfinite(limit):
+            raise ValueError(f"{name}: the limit must be finite, got {limit}")
+        if figure.endswith(_SHARES) and ((side == "max" and limit > 1) or (side == "min" and limit < 0)):
+            hint = f"; write {limit / 100:g} for {limit:g} %" if 1 < limit <= 100 else ""
+            raise ValueError(f"{name}: {figure} lies in [0, 1], so a limit of {limit:g} can never fail{hint}")
+    return limits
+
+
+def check_figures(limits: Mapping[str, float], known: Collection[str]) -> None:
+    """Refuse gates on figures that do not exist: a misspelt one would guard nothing.
+
+    Args:
+        known: names of figures besides the fixed `FIGURES`, such as `pgd@0.1`.
+
+    Raises:
+        ValueError: every unknown figure with the nearest names, and the list of known ones.
+    """
+    names = sorted({*FIGURES, *known})
+    unknown = [(gate, split_name(gate)[1]) for gate in limits if split_name(gate)[1] not in names]
+    if unknown:
+        each = [f"{gate}: unknown figure {figure!r}{did_you_mean(figure, names)}" for gate, figure in unknown]
+        raise ValueError("\n".join([*each, f"known figures: {', '.join(names)}"]))
+
+
+def check_gates(limits: Mapping[str, float], figures: Mapping[str, float]) -> list[GateResult]:
+    """Hold figures against limits, in the order of the limits.
+
+    A figure equal to its limit passes, up to rounding of 1e-12. One that was not measured, or is NaN, fails.
+
+    Args:
+        limits: `min_<figure>` or `max_<figure>` -> limit.
+        figures: of one model, such as `summary.figures` returns.
+
+    Raises:
+        ValueError: see `check_limits` and `check_figures`.
+
+    >>> check_gates({"min_robust_accuracy": 0.4}, {"robust_accuracy": 0.312})[0].message
+    'min_robust_accuracy: robust_accuracy 0.312 is below 0.4'
+    """
+    check_limits(limits)
+    check_figures(limits, figures.keys())
+    return [_check(name, float(limit), figures) for name, limit in limits.items()]
+
+
+def _check(name: str, limit: float, figures: Mapping[str, float]) -> GateResult:
+    side, figure = split_name(name)
+    if figure not in figures:
+        return GateResult(name, figure, limit, None, False, f"{name}: {figure} was not measured")
+    value = float(figures[figure])
+    if math.isnan(value):
+        return GateResult(name, figure, limit, None, False, f"{name}: {figure} is not a number (NaN)")
+    slack = _ROUNDING * max(1.0, abs(limit))
+    passed = value >= limit - slack if side == "min" else value <= limit + slack
+    shown, bound = _distinct(value, limit)
+    broken = "is below" if side == "min" else "is above"
+    verdict = "keeps the limit" if passed else broken
+    return GateResult(name, figure, limit, value, passed, f"{name}: {figure} {shown} {verdict} {bound}")
+
+
+def _distinct(value: float, limit: float) -> tuple[str, str]:
+    """Show both with as few digits as tell them apart, at least four: "0.4 is below 0.4" explains nothing."""
+    for digits in range(4, 18):
+        shown, bound = f"{value:.{digits}g}", f"{limit:.{digits}g}"
+        if shown != bound or abs(value - limit) <= _ROUNDING:
+            return shown, bound
+    return repr(value), repr(limit)
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would read `max_ece: true` as 1.0, which nothing exceeds
+        raise ValueError(f"the limit must be a number, got {value}")  # noqa: TRY004 (pydantic collects ValueError)
+    return value
+
+
+def _limits(limits: dict[str, float]) -> dict[str, float]:
+    check_limits(limits)
+    return limits
+
+
+Limits = Annotated[dict[str, Annotated[Ratio, BeforeValidator(_no_bool)]], AfterValidator(_limits)]
+"""Gates in a config: `{min_clean_accuracy: 0.9, max_ece: 0.1}`. The type of a pydantic field."""
