@@ -1,0 +1,127 @@
+"""What an attack refuses, before it spends a pass on it. Legend: B samples, K classes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustaug.attacks.threat import Threat
+from robustaug.config import parse_ratio
+
+SLIP = 1e-6
+"""Values may be this far outside the box, as a share of its width: rounding must not stop an attack."""
+
+
+def check_samples(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
+    """Refuse samples or labels that no attack can work on.
+
+    Raises:
+        TypeError: x is not a floating tensor, or y holds no whole numbers.
+        ValueError: shapes, devices or values that do not fit.
+    """
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"x and y must be torch.Tensors, got {type(x).__name__} and {type(y).__name__}")
+    if x.dtype not in (torch.float32, torch.float64):
+        fix = "x.float() / 255" if x.dtype == torch.uint8 else "x.float()"
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}; pass {fix}")
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise ValueError(f"x must have shape (B, ...) with at least one value a sample, got {tuple(x.shape)}")
+    check_classes("y", y, x)
+    where = next(itertools.chain(model.parameters(), model.buffers()), None)
+    if where is not None and where.device != x.device:
+        raise ValueError(f"x is on {x.device} but the model is on {where.device}; move one with .to()")
+    if not len(x):
+        return
+    least, greatest = (float(v) for v in torch.aminmax(x.detach()))
+    if math.isnan(least):
+        raise ValueError("x holds NaN; leave those samples out")
+    slip = SLIP * (threat.high - threat.low) if math.isfinite(threat.high - threat.low) else 0.0
+    if least < threat.low - slip or greatest > threat.high + slip or math.isinf(greatest - least):
+        hint = "divide by 255" if greatest > 10 * threat.high else "undo the normalisation, or set box"
+        raise ValueError(
+            f"x must lie in the box [{threat.low:g}, {threat.high:g}], got values in [{least:g}, {greatest:g}]; {hint}"
+        )
+
+
+def check_classes(what: str, classes: Tensor, x: Tensor) -> None:
+    """Refuse class indices of the wrong type, length or device.
+
+    Raises:
+        TypeError: not whole numbers.
+        ValueError: not of shape (B,), or on another device than x.
+    """
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise TypeError(f"{what} must hold class indices in int64, got {classes.dtype}; pass {what}.long()")
+    if classes.shape != x.shape[:1]:
+        raise ValueError(f"{what} must have one class a sample: shape ({len(x)},), got {tuple(classes.shape)}")
+    if classes.device != x.device:
+        raise ValueError(f"{what} is on {classes.device} but x is on {x.device}; move one with .to()")
+
+
+def check_class_range(what: str, classes: Tensor, number: int) -> None:
+    """Refuse class indices that the model has no logit for.
+
+    Raises:
+        ValueError: an index outside [0, number).
+    """
+    outside = classes[(classes < 0) | (classes >= number)]
+    if len(outside):
+        raise ValueError(f"{what} must be in 0 to {number - 1}, the model's classes; got {int(outside[0])}")
+
+
+def read_eps(eps: Any) -> float:
+    """Read a budget: a number >= 0, or a fraction such as "8/255".
+
+    Raises:
+        ValueError: anything else.
+    """
+    value = parse_ratio(eps)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"eps must be a finite number >= 0 or a fraction such as '8/255', got {eps!r}")
+    return float(value)
+
+
+def check_eps(eps: float, threat: Threat, values: int = 1) -> None:
+    """Refuse a budget that reaches across the whole box, which is nearly always a slip of units.
+
+    Args:
+        values: of one sample; D.
+
+    Raises:
+        ValueError: names what was probably meant.
+    """
+    most = (threat.high - threat.low) * threat.norm.of_ones(values)
+    if eps > most * (1 + SLIP):
+        hint = f"; did you mean {eps:g}/255?" if eps <= 255 and threat.high - threat.low <= 1 else ""
+        raise ValueError(
+            f"eps must be <= {most:g}, the whole box [{threat.low:g}, {threat.high:g}] in {threat.norm.name}, "
+            f"got {eps:g}{hint}"
+        )
+
+
+def eps_rows(eps: Any, threat: Threat, x: Tensor) -> Tensor:
+    """Return the budget of each sample, (B,) float64 on the device of x.
+
+    Args:
+        eps: a number, a fraction such as "8/255", or a tensor (B,).
+
+    Raises:
+        ValueError: a wrong shape or value.
+    """
+    values = math.prod(x.shape[1:])
+    if not isinstance(eps, Tensor) or eps.ndim == 0:
+        number = read_eps(float(eps) if isinstance(eps, Tensor) else eps)
+        check_eps(number, threat, values)
+        return torch.full((len(x),), number, dtype=torch.float64, device=x.device)
+    if eps.shape != x.shape[:1]:
+        raise ValueError(f"eps must be one number or have shape ({len(x)},), got {tuple(eps.shape)}")
+    rows = eps.to(x.device, torch.float64)
+    if len(rows):
+        least, greatest = (float(v) for v in torch.aminmax(rows))
+        check_eps(read_eps(greatest), threat, values)
+        read_eps(least)
+    return rows

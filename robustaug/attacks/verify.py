@@ -1,0 +1,72 @@
+"""The verifier: a claim that a model was broken is checked again before anyone counts it.
+
+Legend: B samples, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from robustaug.attacks.inputs import SLIP
+from robustaug.attacks.threat import Threat
+from robustaug.models.classifier import logits_of
+
+
+def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
+    """Return (B,) bool: the model says another class than `label`, or, when targeted, says it.
+
+    A row with a NaN, or whose largest logit is infinite, is no answer and never counts as broken.
+    """
+    answers = logits.detach().amax(1).isfinite()  # the maximum of a row with a NaN is NaN
+    said = logits.argmax(1)
+    return answers & (said == label if targeted else said != label)
+
+
+def verify(
+    model: nn.Module, clean: Tensor, x_adv: Tensor, label: Tensor, eps: Tensor, threat: Threat, targeted: bool = False
+) -> Tensor:
+    """Check again that each `x_adv` is allowed and breaks the model.
+
+    The norm is measured in float64 and may exceed eps by one millionth; the box is exact but for rounding of the
+    clean sample; the model is asked without autocast and TF32, at another batch size than the whole batch.
+
+    Args:
+        clean, x_adv: (B, ...).
+        label: (B,) int64, the true class, or the target when targeted.
+        eps: (B,) the budgets.
+
+    Returns:
+        (B,) bool.
+    """
+    clean, x_adv = clean.detach(), x_adv.detach()
+    if not len(clean):
+        return torch.zeros(0, dtype=torch.bool, device=clean.device)
+    near = threat.norm.measure(x_adv.double() - clean.double()) <= eps.double() * (1 + 1e-6)
+    slip = SLIP * (threat.high - threat.low) if threat.high - threat.low < torch.inf else 0.0
+    inside = ((x_adv >= threat.low - slip) & (x_adv <= threat.high + slip)).flatten(1).all(1)
+    # one sample is asked twice in a batch of two: a batch of one is what the attack may have used itself
+    asked = x_adv if len(x_adv) > 1 else torch.cat([x_adv, x_adv])
+    with torch.no_grad(), _full_precision(asked.device):
+        logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(len(asked) // 2 + 1)])
+    return near & inside & broken(logits[: len(x_adv)], label, targeted)
+
+
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast; on CUDA no TF32 in matrix products and convolutions either. Put back afterwards."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        cudnn = torch.backends.cudnn
+        precision = torch.get_float32_matmul_precision()
+        try:
+            torch.set_float32_matmul_precision("highest")
+            with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, False):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
