@@ -126,11 +126,10 @@ def _check(name: str, limit: float, figures: Mapping[str, float]) -> GateResult:
 
 def _distinct(value: float, limit: float) -> tuple[str, str]:
     """Show both with as few digits as tell them apart, at least four: "0.4 is below 0.4" explains nothing."""
-    for digits in range(4, 18):
-        shown, bound = f"{value:.{digits}g}", f"{limit:.{digits}g}"
-        if shown != bound or abs(value - limit) <= _ROUNDING:
-            return shown, bound
-    return repr(value), repr(limit)
+    digits = 4
+    while digits < 17 and abs(value - limit) > _ROUNDING and f"{value:.{digits}g}" == f"{limit:.{digits}g}":
+        digits += 1
+    return f"{value:.{digits}g}", f"{limit:.{digits}g}"
 
 
 def _no_bool(value: Any) -> Any:
