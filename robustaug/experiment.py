@@ -19,7 +19,7 @@ from robustaug import atomic
 from robustaug.config import ConfigError, Strict, load
 from robustaug.data.source import Source
 from robustaug.evaluate import summary
-from robustaug.evaluate.gates import GateResult, check_gates
+from robustaug.evaluate.gates import GateResult, Limits, check_figures, check_gates
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
 from robustaug.evaluate.suite import Suite, make, spec_name
@@ -80,7 +80,7 @@ class Experiment(Strict):
     models: Annotated[dict[str, ModelSource], Field(min_length=1)]
     baseline: str | None = None
     suite: str | Suite
-    gates: dict[str, dict[str, float]] = {}
+    gates: dict[str, Limits] = {}
     device: str = "auto"
 
     @model_validator(mode="after")
@@ -135,6 +135,12 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
             recipe = _collect(mistakes, folder / source.train, Recipe)
             if recipe is not None:
                 recipes[name] = _completed(recipe, experiment, name, mistakes)
+    if isinstance(suite, Suite):
+        for name, limits in experiment.gates.items():
+            try:  # now, not after the hours that measuring takes
+                check_figures(limits, summary.figure_names(suite))
+            except ValueError as error:
+                mistakes.append(f"gates.{name}: {error}")
     if mistakes or not isinstance(suite, Suite):
         raise ConfigError("\n".join(mistakes))
     return Plan(experiment, suite.reseeded(experiment.seed), recipes)
@@ -265,7 +271,8 @@ def _obtain(
 def _claim(plan: Plan, folder: Path) -> None:
     """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
     path = folder / "experiment.json"
-    dumped = _dump(plan)
+    # gates and the baseline judge what is on record; they may change without measuring anew
+    dumped = {key: value for key, value in _dump(plan).items() if key not in ("gates", "baseline")}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != dumped:

@@ -77,9 +77,22 @@ def test_running_again_measures_nothing_new(outcome, config):
 
 def test_another_experiment_in_the_same_folder_is_refused_and_nothing_is_lost(outcome, config):
     before = (outcome.folder / "experiment.json").read_bytes()
-    with pytest.raises(ValueError, match=r"another config .*gates\.first\.min_robust_accuracy"):
-        experiment.run(experiment.read_plan(config, ["gates.first.min_robust_accuracy=0.5"]), outcome.folder)
+    with pytest.raises(ValueError, match=r"another config .*differs at suite\.scenarios\.pgd\.limit"):
+        experiment.run(experiment.read_plan(config, ["suite.scenarios.pgd.limit=20"]), outcome.folder)
     assert (outcome.folder / "experiment.json").read_bytes() == before
+
+
+def test_gates_may_change_without_measuring_anew(outcome, config):
+    before = Records(outcome.folder).cells()
+    again = experiment.run(experiment.read_plan(config, ["gates.first={min_clean_accuracy: 0.0}"]), outcome.folder)
+    assert again.passed
+    assert Records(outcome.folder).cells() == before
+
+
+def test_a_misspelt_gate_is_refused_before_any_work(config):
+    with pytest.raises(ConfigError, match="did you mean 'robust_accuracy'"):
+        experiment.read_plan(config, ["gates.first={min_robust_acuracy: 0.5}"])
+    experiment.read_plan(config, ["gates.first={min_pgd@0.1: 0.5, max_ece: 1/10}"])
 
 
 def test_another_seed_repeats_the_experiment_with_other_draws(outcome, config, tmp_path):

@@ -23,7 +23,7 @@ from robustaug.evaluate.measure import Bench, fit_scores, logits_and_features, m
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
-from robustaug.trust.calibration import fit_temperature
+from robustaug.trust.calibration import TEMPERATURE_BOUNDS, fit_temperature
 
 Progress = Callable[[int, int, str], None]
 """Called with cells done, cells in all, and what comes next."""
@@ -110,6 +110,8 @@ def run_suite(
                 metrics=measured.metrics,
             )
             records.store(done, measured.samples, measured.examples)
+        if records.cells(model=name, kind="clean")[0].metrics.get("temperature") in TEMPERATURE_BOUNDS:
+            limits.append(f"The temperature of {name} has no best value (it gets every validation sample right).")
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 

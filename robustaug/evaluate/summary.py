@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.suite import Suite
 
 
 class CohortRow(NamedTuple):
@@ -54,6 +55,25 @@ def figures(records: Records, model: str) -> dict[str, float]:
     return out
 
 
+def figure_names(suite: Suite) -> set[str]:
+    """Return the names of the figures that a suite adds to the fixed ones."""
+    names: set[str] = set()
+    for plan in suite.plans():
+        if plan.kind == "operator":
+            names.add(plan.scenario)
+        elif plan.kind == "attack":
+            names.add(attack_figure(plan.scenario, plan.severity))
+        elif plan.kind == "ood":
+            scores = [score.removeprefix("ood.") for score in suite.scores]
+            names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in ("auroc", "fpr95")}
+    return names
+
+
+def attack_figure(scenario: str, eps: float) -> str:
+    """Return the name of the accuracy under one attack at one epsilon: "pgd_linf@0.1"."""
+    return f"{scenario}@{eps:.4g}"
+
+
 def cohorts(records: Records, model: str) -> list[CohortRow]:
     """Return clean accuracy by cohort for every metadata column, the class among them."""
     path = records.folder / "cohorts.parquet"
@@ -93,11 +113,11 @@ def _attack_figures(cells: list[Cell]) -> dict[str, float]:
     out: dict[str, list[float]] = {}
     largest: dict[str, float] = {}
     for cell in cells:
-        out.setdefault(f"{cell.scenario}@{cell.severity:.4g}", []).append(cell.metrics["accuracy"])
+        out.setdefault(attack_figure(cell.scenario, cell.severity), []).append(cell.metrics["accuracy"])
         largest[cell.scenario] = max(largest.get(cell.scenario, 0.0), cell.severity)
     found = {key: float(np.mean(values)) for key, values in out.items()}
     if found:
-        found["robust_accuracy"] = min(found[f"{name}@{eps:.4g}"] for name, eps in largest.items())
+        found["robust_accuracy"] = min(found[attack_figure(name, eps)] for name, eps in largest.items())
     return found
 
 
