@@ -130,8 +130,9 @@ def _open(path: str, split: str | None, config: str | None) -> Any:
         return found
     if split is None and len(found) == 1:
         return next(iter(found.values()))
-    if split not in found:
-        raise ValueError(f"{path}: choose split= among {[*map(str, found)]}, got {split!r}{did_you_mean(str(split), map(str, found))}")
+    splits = [str(name) for name in found]
+    if split not in splits:
+        raise ValueError(f"{path}: choose split= among {splits}, got {split!r}{did_you_mean(str(split), splits)}")
     return found[split]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from robustaug.data.source import Source
 from robustaug.registry import register
 from robustaug.rng import Keys
 
-_WIDEST = 8  # a patch shows at most this many photo pixels for each of its own
-
 
 @register("data.photos")
 def photos(size: int = 32, channels: int = 3, n: int = 500, seed: int = 0) -> Source:
     """Square patches of two photographs, a Chinese temple and a flower, at random places and scales.
 
-    Sample i shows photo i mod 2 and is the same for any n. A patch covers 1 to 8 times its own side in the photo.
+    Sample i shows photo i mod 2 and is the same for any n. A patch is cut from a square of `size` px up to the photo's
+    whole height, each side as likely, and shrunk.
 
     Args:
         size: side of a patch, px, at most 427.
@@ -63,6 +61,6 @@ def check_count(name: str, n: int) -> None:
 
 def _patch(picture: Image.Image, size: int, channels: int, draw: np.ndarray) -> torch.Tensor:
     width, height = picture.size
-    side = int(size * math.exp(draw[0] * math.log(min(_WIDEST, height / size))))  # each ratio as likely
+    side = size + int(draw[0] * (min(width, height) - size + 1))
     left, top = int(draw[1] * (width - side + 1)), int(draw[2] * (height - side + 1))
     return to_pixels(picture.crop((left, top, left + side, top + side)), channels, size)
