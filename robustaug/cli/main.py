@@ -1,0 +1,116 @@
+"""The command `robustaug`: one file a command; here they meet, and errors become one line and an exit code.
+
+Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 70 a fault of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from robustaug.cli import ops
+from robustaug.cli.compare import compare
+from robustaug.cli.doctor import doctor
+from robustaug.cli.eval import evaluate
+from robustaug.cli.report import report
+from robustaug.cli.run import run
+from robustaug.cli.train import train
+
+app = typer.Typer(
+    name="robustaug",
+    help="Make a model survive the real world, and measure whether it does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("report")(report)
+app.add_typer(ops.app, name="ops")
+app.command("doctor")(doctor)
+
+_UsageError = typer.BadParameter.__mro__[2]  # the parser's base error, wherever this typer keeps it
+_BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
+_DEBUG = "--debug"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from robustaug import __version__
+
+        typer.echo(f"robustaug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error; works anywhere.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code; `arguments` default to the process's own."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    own = given[: given.index("--")] if "--" in given else given  # what follows `--` is not ours to read
+    debug = _DEBUG in own
+    command = [word for word in own if word != _DEBUG] + given[len(own) :]
+    try:
+        code = _invoke(command)
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    raise SystemExit(code)
+
+
+def _invoke(command: list[str]) -> int:
+    try:
+        code = typer.main.get_command(app).main(command, prog_name="robustaug", standalone_mode=False)
+        sys.stdout.flush()  # a closed pipe must show here, not while the interpreter shuts down
+    except BrokenPipeError:  # `robustaug ops list | head` is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except _UsageError as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        typer.echo("interrupted; run the same command again to continue", err=True)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    """Print an error without its traceback and return the exit code."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it would take seconds
+        typer.echo("error: the device is out of memory; set a smaller batch_size, or --device cpu", err=True)
+        return 2
+    import sqlite3
+
+    if isinstance(error, (*_BAD_INPUT, sqlite3.OperationalError)):  # sqlite's: a full disk, a locked file
+        typer.echo("error: " + _words(error).replace("\n", "\n       "), err=True)
+        return 2
+    summary = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+    typer.echo(f"internal error: {summary}; run again with {_DEBUG} for the traceback", err=True)
+    return 70
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # "[Errno 2] No such file ..." is for programmers
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' -> '.join(names)}: {error.strerror.lower()}" if names else error.strerror.lower()
+    return str(error).strip() or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()
