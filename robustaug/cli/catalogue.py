@@ -107,9 +107,8 @@ def markdown(rows: Iterable[Row]) -> str:
         lines += [f"## {kind.capitalize()}s", "", "| name | what it does | parameters | severities | tags |"]
         lines += ["|---|---|---|---|---|"]
         for row in members:
-            cells = [f"`{row['name']}`", row["summary"], usage(row), "1 to 5" if row["severities"] else ""]
-            lines.append(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, ", ".join(row["tags"])]) + " |"
-            )
+            graded = "1 to 5" if row["severities"] else ""
+            cells = [f"`{row['name']}`", row["summary"], usage(row), graded, ", ".join(row["tags"])]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines).rstrip()

@@ -53,9 +53,11 @@ def doctor(
 
 def examine(runs: Path) -> list[Check]:
     """Return every finding; nothing on this machine is changed."""
-    checks = [*_versions(), *_needed()]
-    if not any(check.status == "broken" for check in checks):
-        checks += [*_torch_pair(), *_registry(), *_devices(), *_threads(), *_precision()]
+    checks: list[Check] = []
+    for look in (_versions, _needed, _torch_pair, _registry, _devices, _threads, _precision):
+        if any(check.status == "broken" for check in checks):
+            break  # what follows imports torch, and would fail for the same reason
+        checks += look()
     return [*checks, *_extras(), *_disk(runs)]
 
 
@@ -114,9 +116,8 @@ def _registry() -> list[Check]:
         try:
             names = registry.list()
         except Exception as error:  # whatever an import raises
-            return [
-                Check("registry", "built in", "broken", f"{type(error).__name__}: {error}", "install robustaug anew")
-            ]
+            found = f"{type(error).__name__}: {error}"
+            return [Check("registry", "names", "broken", found, "pip install -c constraints.txt -e .")]
     failed = [str(w.message) for w in caught if "plug-in" in str(w.message)]
     checks = [Check("registry", "names", "ok", f"{len(names)} registered: robustaug ops list")]
     return checks + [Check("registry", "plug-in", "broken", text, "update or remove it") for text in failed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,7 +35,7 @@ app.command("report")(report)
 app.add_typer(ops.app, name="ops")
 app.command("doctor")(doctor)
 
-_UsageError = typer.BadParameter.__mro__[2]  # the parser's base error, wherever this typer keeps it
+_UsageError: Any = typer.BadParameter.__mro__[2]  # the parser's base error, wherever this typer keeps it
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _DEBUG = "--debug"
 

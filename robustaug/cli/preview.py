@@ -55,7 +55,7 @@ def _variants(asked: Any, severities: str | None) -> tuple[str, list[tuple[str, 
     for word in str(severities).split(","):
         if word.strip() not in {str(s) for s in SEVERITIES}:
             raise ValueError(f"--severities must be numbers of 1 to 5 with commas, such as 1,3,5, got {severities!r}")
-        operator = build_operator({name: {**(params or {}), "severity": int(word)}})
+        operator = build_operator({entry.name: {**(params or {}), "severity": int(word)}})
         rows.append((_label(int(word), operator), operator))
     return entry.name, rows
 
