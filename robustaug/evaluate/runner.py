@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,7 @@ def run_suite(
                 metrics=measured.metrics,
             )
             records.store(done, measured.samples, measured.examples)
-        if records.cells(model=name, kind="clean")[0].metrics.get("temperature") in TEMPERATURE_BOUNDS:
-            limits.append(f"The temperature of {name} has no best value (it gets every validation sample right).")
+        limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 
@@ -137,9 +137,18 @@ def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device
     temperature = None
     if data.validation is not None:
         logits, labels, _ = logits_and_features(model, data.validation, suite.batch_size, device)
-        temperature = fit_temperature(logits, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a temperature without a best value: the run's limits say so
+            temperature = fit_temperature(logits, labels)
     scores = fit_scores(model, suite.scores, data.train, suite.batch_size, device) if wants_scores else {}
     return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples)
+
+
+def _temperature_limits(model: str, clean: Cell) -> list[str]:
+    least, greatest = TEMPERATURE_BOUNDS
+    reasons = {least: "every validation sample is right", greatest: "its logits are no better than chance"}
+    reason = reasons.get(clean.metrics.get("temperature", 1.0))
+    return [f"The temperature of {model} has no best value: {reason}."] if reason else []
 
 
 def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:

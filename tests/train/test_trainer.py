@@ -147,7 +147,7 @@ def test_a_wrong_recipe_names_its_mistake(changes, message):
         ({"data": None}, "names no data"),
         (
             {"model": {"model.small_cnn": {"channels": 1, "classes": 5, "width": 4, "size": 8}}},
-            "5 outputs for 10 classes",
+            "5 outputs, the data 10 classes",
         ),
         ({"optimizer": {"lr": 1e18}, "epochs": 3}, r"loss became .* lower optimizer.lr"),
     ],
