@@ -1,0 +1,78 @@
+"""A contact sheet: rows of small images with labels, as one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robustaug import atomic
+from robustaug.report.pictures import to_pil
+
+_TILE, _GAP, _MARGIN, _FONT = 96, 8, 16, 16
+_PAPER, _INK = (255, 255, 255), (28, 32, 38)
+
+
+def contact_sheet(
+    originals: np.ndarray,
+    rows: Sequence[tuple[str, np.ndarray]],
+    path: str | Path,
+    scale: int | None = None,
+) -> Path:
+    """Write a labelled grid of images as PNG: one column an image, the originals first, then one line a row.
+
+    Images are enlarged by whole factors without smoothing, so a pixel stays a pixel.
+
+    Args:
+        originals: (N, C, H, W) uint8; three or more channels show the first three as RGB, fewer the first as grey.
+        rows: (label, images) with images of the same N; sizes may differ from the originals'.
+        path: the file to write; it is whole or absent.
+        scale: enlargement, >= 1; left out, the smallest that makes a tile at least 96 px on its longer side.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: wrong dtype or shape, differing N, or scale < 1.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    lines = [("original", np.asarray(originals)), *((label, np.asarray(images)) for label, images in rows)]
+    for label, images in lines:
+        if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
+            raise ValueError(
+                f"{label!r} must be uint8 of shape (N, C, H, W), got {images.dtype} of shape {images.shape}"
+            )
+        if len(images) != len(lines[0][1]):
+            raise ValueError(f"{label!r} has {len(images)} images; the originals are {len(lines[0][1])}")
+    if scale is not None and scale < 1:
+        raise ValueError(f"scale must be >= 1, got {scale}")
+
+    height, width = (max(images.shape[axis] for _, images in lines) for axis in (2, 3))
+    scale = scale or max(1, -(-_TILE // max(height, width)))
+    tile_height, tile_width = height * scale, width * scale
+    font = ImageFont.load_default(_FONT)
+    gutter = int(max(font.getlength(label) for label, _ in lines)) + 2 * _MARGIN
+    columns = len(lines[0][1])
+    sheet = Image.new(
+        "RGB",
+        (
+            gutter + columns * (tile_width + _GAP) - _GAP + _MARGIN,
+            # a label needs its line even where tiles are a few pixels high
+            2 * _MARGIN + len(lines) * (max(tile_height, _FONT + 4) + _GAP) - _GAP,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    top = _MARGIN
+    for label, images in lines:
+        draw.text((_MARGIN, top + max(tile_height, _FONT + 4) // 2), label, fill=_INK, font=font, anchor="lm")
+        for column, image in enumerate(images):
+            picture = to_pil(image)
+            picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+            sheet.paste(picture, (gutter + column * (tile_width + _GAP), top))
+        top += max(tile_height, _FONT + 4) + _GAP
+    with atomic.replacing(path) as aside:
+        sheet.save(aside, "PNG", optimize=True)
+    return Path(path)

@@ -1,0 +1,176 @@
+"""The headline table: the figures of the models side by side, with their change from the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from robustaug.evaluate import summary
+from robustaug.report.differences import Difference, Differences
+from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed
+
+Figures = Mapping[str, Mapping[str, float]]
+"""By model, then by figure, as `summary.figures` returns them."""
+
+
+class Measure(NamedTuple):
+    """One accuracy that models are held against each other by.
+
+    Attributes:
+        kind: of its cells.
+        label, note: in the headline table.
+        phrase: in a sentence, such as "under 15 corruptions".
+        value: of a model; NaN where it was not measured.
+        difference: of a model from the baseline; None where nothing can be paired.
+    """
+
+    kind: str
+    label: str
+    note: str
+    phrase: str
+    value: Callable[[str], float]
+    difference: Callable[[str], Difference | None]
+
+
+class Entry(NamedTuple):
+    """One figure of one model.
+
+    Attributes:
+        value: as text.
+        share: the value in [0, 1] for the bar under it, None for no bar.
+        change: from the baseline, with sign and unit; empty for the baseline itself.
+        interval: of the change, and its p-value; empty where there is none.
+        verdict: "better", "worse", "no clear difference", or empty where no interval says.
+    """
+
+    value: str
+    share: float | None = None
+    change: str = ""
+    interval: str = ""
+    verdict: str = ""
+
+
+class Row(NamedTuple):
+    """One line of the headline table: a label, a note under it, one entry a model."""
+
+    label: str
+    note: str
+    entries: list[Entry]
+
+
+def middle(severities: list[float]) -> float:
+    """Return the middle budget, the larger of two: a fixed choice, made before the results were known.
+
+    >>> middle([0.3, 0.05, 0.1])
+    0.1
+    """
+    return sorted(severities)[len(severities) // 2]
+
+
+def budgets(view: View, scenario: str) -> list[float]:
+    """Return the epsilons an attack was run at, in order."""
+    return sorted({cell.severity for cell in view.of("attack", scenario=scenario)})
+
+
+def measures(view: View, figures: Figures, differences: Differences) -> list[Measure]:
+    """Return what was measured: clean, corrupted, and each attack at its middle and its largest budget."""
+    samples = max((cell.n for cell in view.of("clean")), default=0)
+    count = len(view.scenarios("operator"))
+    corruptions = f"{count} corruptions" if count > 1 else "one corruption"
+    found = [
+        Measure(
+            "clean",
+            "Clean accuracy",
+            f"{samples:,} test samples",
+            "on clean data",
+            lambda m: figures[m].get("clean_accuracy", np.nan),
+            lambda m: differences.of(m, "clean"),
+        ),
+        Measure(
+            "operator",
+            "Accuracy under corruption",
+            f"mean over {corruptions} and their severities",
+            f"under {corruptions}",
+            lambda m: figures[m].get("corruption_accuracy", np.nan),
+            lambda m: differences.of(m, "operator"),
+        ),
+    ]
+    for scenario in view.scenarios("attack"):
+        found += _attack_measures(view, scenario, differences)
+    return [measure for measure in found if any(np.isfinite(measure.value(m.name)) for m in view.models)]
+
+
+def _attack_measures(view: View, scenario: str, differences: Differences) -> list[Measure]:
+    eps = budgets(view, scenario)
+    notes = {eps[-1]: "the one budget measured"} if len(eps) == 1 else {middle(eps): "middle budget"}
+    notes.setdefault(eps[-1], "largest budget")
+    name = view.attack_name(scenario)
+    return [
+        Measure(
+            "attack",
+            f"Accuracy under {name} at ε = {budget(value)}",
+            note,
+            f"under {name} at {budget(value)}",
+            lambda m, e=value: mean_metric([c for c in view.of("attack", m, scenario) if c.severity == e], "accuracy"),
+            lambda m, e=value: differences.of(m, "attack", scenario, e),
+        )
+        for value, note in notes.items()
+    ]
+
+
+def rows(view: View, figures: Figures, differences: Differences) -> list[Row]:
+    """Return the headline table; what no model was measured on is absent."""
+    out = [_accuracies(view, measure) for measure in measures(view, figures, differences)]
+    out += [
+        _worst_cohort(view, figures),
+        _plain(view, figures, "Calibration error (ECE)", "lower is better", "ece"),
+        _plain(view, figures, "ECE after temperature scaling", "lower is better", "ece_scaled"),
+        _plain(view, figures, "Foreign data told apart (AUROC)", "higher is better, 0.5 is chance", "ood_auroc"),
+    ]
+    return [row for row in out if any(entry.value != "n/a" for entry in row.entries)]
+
+
+def _accuracies(view: View, measure: Measure) -> Row:
+    entries = []
+    for model in view.models:
+        found = measure.value(model.name)
+        paired = measure.difference(model.name)
+        entries.append(Entry(percent(found), _share(found), *_change(paired)))
+    return Row(measure.label, measure.note, entries)
+
+
+def _change(difference: Difference | None) -> tuple[str, str, str]:
+    if difference is None:
+        return "", "", ""
+    low, high, value = (signed(100 * share) for share in (difference.low, difference.high, difference.value))
+    p = p_text(difference.p)
+    verdict = "no clear difference" if not difference.clear else "better" if difference.value > 0 else "worse"
+    return f"{value} points", f"{low} to {high}{', ' + p if p else ''}", verdict
+
+
+def _plain(view: View, figures: Figures, label: str, note: str, key: str) -> Row:
+    """A figure without an interval: its change from the baseline is shown and not judged."""
+    base = figures[view.baseline.name].get(key, np.nan) if view.baseline else np.nan
+    entries = []
+    for model in view.models:
+        found = figures[model.name].get(key, np.nan)
+        change = "" if model.is_baseline or not np.isfinite(found - base) else signed(found - base, 3)
+        entries.append(Entry(decimal(found), None, change))
+    return Row(label, note, entries)
+
+
+def _worst_cohort(view: View, figures: Figures) -> Row:
+    entries = []
+    for model in view.models:
+        found = figures[model.name].get("worst_cohort_accuracy", np.nan)
+        worst = [row for row in summary.cohorts(view.records, model.name) if row.worst]
+        named = min(worst, key=lambda row: row.accuracy, default=None)
+        note = "" if named is None else f"{named.column} {named.cohort}, n = {named.n:,}"
+        entries.append(Entry(percent(found), _share(found), note))
+    return Row("Worst cohort", "clean accuracy of the least accurate group", entries)
+
+
+def _share(value: float) -> float | None:
+    return value if np.isfinite(value) else None
