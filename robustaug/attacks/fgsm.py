@@ -41,5 +41,5 @@ class FGSM(GradientAttack):
 
     def step(self, state: State, loss: Tensor, grad: Tensor) -> State:
         usual = (1.25 if self.random_start else 1.0) * state.eps
-        size = usual if self.step_size is None else torch.full_like(state.eps, self.step_size)
+        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
         return state.moved(self.threat.climb(state.clean, state.x, grad, size, state.eps))

@@ -47,5 +47,9 @@ class PGD(GradientAttack):
         return State(clean, label, eps, keys, start)
 
     def step(self, state: State, loss: Tensor, grad: Tensor) -> State:
-        size = 2.5 * state.eps / self.steps if self.step_size is None else torch.full_like(state.eps, self.step_size)
+        size = (
+            2.5 * state.eps / self.steps
+            if self.step_size is None
+            else torch.full_like(state.eps, float(self.step_size))
+        )
         return state.moved(self.threat.climb(state.clean, state.x, grad, size, state.eps))

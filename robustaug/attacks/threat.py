@@ -47,8 +47,8 @@ class Norm(Protocol):
 class Linf:
     """The largest absolute change of any value."""
 
-    name = "Linf"
-    usual_eps = 8 / 255
+    name: ClassVar[str] = "Linf"
+    usual_eps: ClassVar[float] = 8 / 255
 
     def measure(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1).double()
@@ -71,8 +71,8 @@ class Linf:
 class L2:
     """The Euclidean length of the change."""
 
-    name = "L2"
-    usual_eps = 0.5
+    name: ClassVar[str] = "L2"
+    usual_eps: ClassVar[float] = 0.5
 
     def measure(self, delta: Tensor) -> Tensor:
         return torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)

@@ -48,10 +48,10 @@ def verify(
     near = threat.norm.measure(x_adv.double() - clean.double()) <= eps.double() * (1 + 1e-6)
     slip = SLIP * (threat.high - threat.low) if threat.high - threat.low < torch.inf else 0.0
     inside = ((x_adv >= threat.low - slip) & (x_adv <= threat.high + slip)).flatten(1).all(1)
-    # one sample is asked twice in a batch of two: a batch of one is what the attack may have used itself
-    asked = x_adv if len(x_adv) > 1 else torch.cat([x_adv, x_adv])
+    # a single sample is asked twice in a batch of two: the attack may have asked for it alone itself
+    asked, size = (x_adv, (len(x_adv) + 1) // 2) if len(x_adv) > 1 else (torch.cat([x_adv, x_adv]), 2)
     with torch.no_grad(), _full_precision(asked.device):
-        logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(len(asked) // 2 + 1)])
+        logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])
     return near & inside & broken(logits[: len(x_adv)], label, targeted)
 
 

@@ -127,7 +127,10 @@ class AugmentedLoader:
     def _shown(self, ready: Iterator[Any], epoch: int) -> Iterator[Any]:
         from rich.progress import Progress
 
-        total = len(self) if hasattr(self.loader, "__len__") else None
+        try:
+            total = len(self)
+        except TypeError:  # a stream does not know its end
+            total = None
         with Progress() as bar:  # closing the generator ends the bar's thread too
             yield from bar.track(ready, total=total, description=f"epoch {epoch}")
 

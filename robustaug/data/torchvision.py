@@ -95,7 +95,7 @@ def _open(
     factory: Any, name: str, root: str, split: str | None, download: bool, options: dict[str, Any], val_share: float
 ) -> tuple[Any, int | None]:
     """Make the data set; the second value is 0 or 1 for its kept or held-out part, None for all of it."""
-    known = {parameter for base in factory.__mro__[:-1] for parameter in inspect.signature(base.__init__).parameters}
+    known = _parameters(factory)
     arguments = options | {key: value for key, value in (("root", root), ("download", download)) if key in known}
     part = None
     if "train" in known:
@@ -114,6 +114,18 @@ def _open(
         reason = " ".join(str(error).split())
         fix = "check the network" if download else f"set download: true, or root: to the folder that has {name}"
         raise FileNotFoundError(f"data.torchvision: {name} is not in {root!r} ({reason}); {fix}") from None
+
+
+def _parameters(factory: type) -> set[str]:
+    """Names a class takes, those it hands on to its bases through **kwargs among them."""
+    names: set[str] = set()
+    for base in factory.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names |= {parameter.name for parameter in parameters}
+            if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    return names
 
 
 def _labels(dataset: Any, name: str) -> Tensor:

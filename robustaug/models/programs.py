@@ -95,8 +95,8 @@ def exported_model(
     inputs = [n.meta["val"] for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
     if len(inputs) != 1 or not hasattr(inputs[0], "shape"):
         raise ValueError(f"{path} takes {len(inputs)} inputs; a classifier takes one tensor of images")
-    batch = inputs[0].shape[0]
-    if not isinstance(batch, torch.SymInt):
+    batch = str(inputs[0].shape[0])  # a symbol's name where it is dynamic
+    if batch.isdecimal():
         raise ValueError(
             f"{path} was exported for batches of {batch} only; "
             "export it again with dynamic_shapes=({0: torch.export.Dim('batch')},)"

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,7 +53,7 @@ def torchvision_model(
     with torch_seed(seed):
         module = models.get_model(name, weights=None, **({} if classes is None else {"num_classes": classes}))
     published = models.get_model_weights(name).__members__
-    if weights in published:
+    if weights is not None and weights in published:
         entry = published[weights]
         module.load_state_dict(entry.get_state_dict(progress=False, check_hash=True, weights_only=True))
     elif weights is not None:
@@ -81,7 +80,7 @@ def timm_model(
     """
     try:
         import timm
-        from timm.data import resolve_data_config
+        from timm.data.config import resolve_data_config
     except ImportError:
         raise ImportError("model.timm needs timm: pip install 'robustaug[timm]'") from None
     if not timm.is_model(name):

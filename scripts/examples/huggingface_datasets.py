@@ -7,6 +7,8 @@ in its place. Its rows carry no index, so draws go by the content of each pictur
 instead. The output has Hugging Face's keys, which `transformers.Trainer` takes as `data_collator=`.
 """
 
+from typing import Any
+
 import datasets
 import torch
 from PIL import Image
@@ -30,7 +32,8 @@ def make_digits() -> datasets.Dataset:
 
 def main(workers: int = 0) -> torch.Tensor:
     collate = robustaug.AugmentedCollate(robustaug.Pipeline.from_yaml(PIPELINE), seed=0, image_key="image")
-    loader = DataLoader(make_digits(), batch_size=50, shuffle=True, num_workers=workers, collate_fn=collate)
+    digits: Any = make_digits()  # map-style, which is all that DataLoader asks for
+    loader = DataLoader(digits, batch_size=50, shuffle=True, num_workers=workers, collate_fn=collate)
     images = torch.empty(0)
     for epoch in range(2):
         collate.set_epoch(epoch)  # reaches the workers, persistent ones too

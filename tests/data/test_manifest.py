@@ -60,7 +60,7 @@ class TestLabels:
         assert source.labels.tolist() == [2, 0] * 3
 
     def test_given_names_set_the_order_and_may_name_numbers(self, write):
-        assert open_at(write(table("abab" * 1)), classes=["b", "a", "c"]).labels.tolist() == [1, 0, 1, 0]
+        assert open_at(write(table("abab")), classes=["b", "a", "c"]).labels.tolist() == [1, 0, 1, 0]
         assert open_at(write(table([0, 1, 0])), classes=["no", "yes"]).cohorts["class"].tolist() == ["no", "yes", "no"]
         assert open_at(write(table([7, 3, 7])), classes=["3", "7"]).labels.tolist() == [1, 0, 1]
 
@@ -84,8 +84,8 @@ class TestCohorts:
         ages = np.arange(40)
         source = open_at(write(table(["a"] * 40, "path,label,age", [f",{a}" for a in ages[:-1]] + [","]), pictures=40))
         values, counts = np.unique(source.cohorts["age"], return_counts=True)
-        assert set(values) == {"(missing)", "0 to 9.5", "9.5 to 19", "19 to 28.5", "28.5 to 38"}
-        assert counts.tolist() == [1, 10, 10, 9, 10]
+        assert values.tolist() == ["(missing)", "0 to 9.5", "19 to 28.5", "28.5 to 38", "9.5 to 19"]
+        assert counts.tolist() == [1, 10, 10, 10, 9]
 
     def test_columns_may_be_chosen(self, write):
         path = write(table("ab", "path,label,site,age", [",x,1", ",y,2"]))
@@ -109,7 +109,7 @@ class TestPaths:
         path = write("path,label\n0.png,a\n1.png,b\n")
         source = open_at(path, root=str(tmp_path / "pictures"))
         assert int(source[1].image[0, 0, 0]) == 1
-        with pytest.raises(FileNotFoundError, match="root .*nowhere is no folder"):
+        with pytest.raises(FileNotFoundError, match=r"root .*nowhere is no folder"):
             open_at(path, root=str(tmp_path / "nowhere"))
 
     def test_missing_files_are_quarantined(self, write):

@@ -78,8 +78,8 @@ def test_mistakes_are_named(params, message):
 class Listed:
     """Stands for the many ways in which torchvision's classes keep their labels."""
 
-    def __init__(self, targets, **attributes):
-        self.pairs = [(Image.new("L", (2, 2)), target) for target in targets]
+    def __init__(self, answers, **attributes):
+        self.pairs = [(Image.new("L", (2, 2)), answer) for answer in answers]
         vars(self).update(attributes)
 
     def __len__(self):

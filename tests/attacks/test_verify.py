@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import nn
+
+from robustaug.attacks.threat import NORMS, Threat
+from robustaug.attacks.verify import broken, verify
+
+THREAT = Threat(NORMS["Linf"])
+
+
+class Sign(nn.Module):
+    """Says class 1 where the first value is above one half."""
+
+    def forward(self, x):
+        z = x.flatten(1)[:, 0] - 0.5
+        return torch.stack([-z, z], 1)
+
+
+def check(clean, x_adv, eps=0.2, model=None, **extra):
+    label = (clean.flatten(1)[:, 0] > 0.5).long()
+    return verify(model or Sign(), clean, x_adv, label, torch.full((len(clean),), eps), THREAT, **extra)
+
+
+def test_a_witness_must_be_near_inside_the_box_and_wrong():
+    clean = torch.tensor([[0.45, 0.0], [0.45, 0.0], [0.45, 0.0], [0.45, 0.0]])
+    x_adv = torch.tensor([[0.55, 0.0], [0.66, 0.0], [0.55, -0.1], [0.44, 0.0]])
+    assert check(clean, x_adv).tolist() == [True, False, False, False]
+
+
+def test_the_norm_may_be_over_by_rounding_only():
+    clean = torch.tensor([[0.4]], dtype=torch.float64)
+    over = [clean + 0.2 * (1 + slip) for slip in (0.0, 5e-7, 2e-6)]
+    assert [bool(check(clean, x)) for x in over] == [True, True, False]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_the_model_is_asked_at_another_batch_size(n):
+    asked = []
+
+    class Watched(Sign):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    assert check(torch.full((n, 1), 0.45), torch.full((n, 1), 0.55), model=Watched()).all()
+    assert n not in asked
+    assert sum(asked) == max(n, 2)
+
+
+def test_no_samples_need_no_model():
+    assert check(torch.zeros(0, 2), torch.zeros(0, 2)).shape == (0,)
+
+
+def test_an_answer_with_nan_or_infinity_on_top_breaks_nothing():
+    nan, inf = torch.nan, torch.inf
+    logits = torch.tensor([[0.0, 1.0], [nan, 1.0], [0.0, nan], [0.0, inf], [-inf, 1.0], [-inf, -inf]])
+    assert broken(logits, torch.zeros(6, dtype=torch.int64)).tolist() == [True, False, False, False, True, False]
+    assert broken(logits, torch.ones(6, dtype=torch.int64), targeted=True).tolist() == [True, False, False, False, True, False]
+
+
+def test_autocast_is_off_while_verifying():
+    seen = []
+
+    class Watched(Sign):
+        def forward(self, x):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        check(torch.full((2, 1), 0.45), torch.full((2, 1), 0.55), model=Watched())
+    assert seen == [False]
