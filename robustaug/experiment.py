@@ -165,7 +165,8 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str) -> Outcome:
     described: dict[str, Any] = {}
     for name, source in experiment.models.items():
         models[name], described[name] = _obtain(name, source, plan, folder, device, progress)
-    data = EvalData(*(None if spec is None else make(spec) for spec in _specs(experiment.data)))
+    test, *others = _specs(experiment.data)
+    data = EvalData(make(test), *(None if spec is None else make(spec) for spec in others))
     records = Records(folder, create=True)
     limits = run_suite(
         records, models, data, plan.suite, device, lambda done, total, what: progress("evaluate", done, total, what)

@@ -165,9 +165,10 @@ class Records:
 
 
 def _cell(row: sqlite3.Row) -> Cell:
-    values = {key: row[key] for key in row.keys() if key != "id"}  # noqa: SIM118 (sqlite3.Row iterates values)
-    metrics = {key: float("nan") if value is None else value for key, value in json.loads(values["metrics"]).items()}
-    return Cell(**values | {"metrics": metrics})
+    values: dict[str, Any] = {key: row[key] for key in row.keys() if key != "id"}  # noqa: SIM118 (a row iterates values)
+    stored = json.loads(values["metrics"])
+    values["metrics"] = {key: float("nan") if value is None else value for key, value in stored.items()}
+    return Cell(**values)
 
 
 def _nan_to_null(metrics: Mapping[str, float]) -> dict[str, float | None]:

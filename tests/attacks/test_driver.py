@@ -71,7 +71,7 @@ def test_only_standing_samples_are_stepped():
     model = network()
     x, y = data(model)
     counted = Counted(model)
-    result = pgd(steps=7, restarts=3)(counted, x, y)
+    result = pgd(steps=7, restarts=3, eps=0.03)(counted, x, y)
     assert 0 < result.success.sum() < 24
     assert counted.rows[True] + counted.rows[False] == result.forwards.sum() + result.success.sum()
     standing = ~result.success
@@ -81,7 +81,9 @@ def test_only_standing_samples_are_stepped():
     assert (result.forwards[result.success] < 1 + 3 * 8).any()
 
 
-@pytest.mark.parametrize("params", [{}, {"norm": "L2", "eps": 0.4}, {"loss": "margin", "restarts": 2}, {"targeted": True}])
+@pytest.mark.parametrize(
+    "params", [{}, {"norm": "L2", "eps": 0.4}, {"loss": "margin", "restarts": 2}, {"targeted": True}]
+)
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_results_do_not_depend_on_the_batch(params, size):
     model = network()
@@ -133,7 +135,10 @@ def test_the_model_is_left_exactly_as_found():
     parameters[0].requires_grad_(False)
     parameters[1].grad = torch.ones_like(parameters[1])
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    flags, grads = [p.requires_grad for p in parameters], [None if p.grad is None else p.grad.clone() for p in parameters]
+    flags, grads = (
+        [p.requires_grad for p in parameters],
+        [None if p.grad is None else p.grad.clone() for p in parameters],
+    )
     state, x_before = torch.random.get_rng_state(), x.clone()
     pgd(restarts=2)(model, x, y)
     perturb(pgd(), model, x, y, Keys.of(0, 24))
@@ -162,7 +167,10 @@ def test_an_empty_batch_gives_an_empty_result():
     assert result.x_adv.shape == (0, 1, 8, 8)
     assert all(len(column) == 0 for column in result)
     assert result.fragile == 0
-    assert perturb(pgd(), network(), torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), Keys.of(0, [])).shape[0] == 0
+    assert (
+        perturb(pgd(), network(), torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), Keys.of(0, [])).shape[0]
+        == 0
+    )
 
 
 def test_targets_are_reached_or_not_counted():
@@ -174,7 +182,7 @@ def test_targets_are_reached_or_not_counted():
     result = pgd(targeted=True, eps=0.5, steps=20)(model, x, y, target=target)
     with torch.no_grad():
         assert torch.equal(model(result.x_adv).argmax(1) == target, result.success)
-    assert 0 < result.success.sum()
+    assert result.success.sum() > 0
     some = pgd(targeted=True, eps=0.5, steps=20)(model, x, y)  # a random wrong class a sample
     with torch.no_grad():
         assert (model(some.x_adv).argmax(1) != y)[some.success].all()
@@ -221,6 +229,7 @@ def test_a_model_that_ignores_its_input_stands():
     assert result.success.tolist() == [False, False, True, False]
 
 
+@pytest.mark.filterwarnings("ignore:2 of 4 attacked samples:robustaug.attacks.state.AttackWarning")
 def test_nan_never_counts_as_broken_and_never_spreads():
     class Holes(nn.Module):
         def forward(self, x):

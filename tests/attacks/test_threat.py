@@ -44,7 +44,9 @@ def test_projection_finds_the_nearest_point(name):
         projected = norm.project(row[None], torch.tensor([0.4], dtype=torch.float64))[0]
         limits = {"Linf": [], "L2": [{"type": "ineq", "fun": lambda z: 0.16 - z @ z}]}[name]
         bounds = [(-0.4, 0.4)] * 4
-        best = minimize(lambda z, row=row: ((z - row.numpy()) ** 2).sum(), projected.numpy() * 0, bounds=bounds, constraints=limits)
+        best = minimize(
+            lambda z, row=row: ((z - row.numpy()) ** 2).sum(), projected.numpy() * 0, bounds=bounds, constraints=limits
+        )
         assert ((projected - row) ** 2).sum() <= best.fun * (1 + 1e-5) + 1e-9
 
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from robustaug.models.classifier import wrap
 
 import robustaug
 from robustaug.config import validate
@@ -10,6 +9,7 @@ from robustaug.evaluate.compare import compare
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
 from robustaug.evaluate.suite import Suite
+from robustaug.models.classifier import wrap
 
 CPU = torch.device("cpu")
 SUITE = {

@@ -87,7 +87,10 @@ class Exploit:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, capsys):
-    for name, store in (("a.pt", lambda o, p: torch.save(o, p)), ("b.bin", lambda o, p: p.write_bytes(pickle.dumps(o)))):
+    for name, store in (
+        ("a.pt", lambda o, p: torch.save(o, p)),
+        ("b.bin", lambda o, p: p.write_bytes(pickle.dumps(o))),
+    ):
         path = tmp_path / name
         store({"state_dict": Exploit()}, path)
         with pytest.raises(ValueError, match=f"{name} holds more than tensors"):
@@ -104,7 +107,9 @@ def test_damaged_files_are_named(tmp_path, suffix, damage):
     else:
         checkpoints.save(path, network())
     content = path.read_bytes()
-    path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"hello, this is no checkpoint\n"}[damage])
+    path.write_bytes(
+        {"empty": b"", "cut": content[: len(content) // 2], "text": b"hello, this is no checkpoint\n"}[damage]
+    )
     with pytest.raises(ValueError, match=rf"m{suffix} is damaged or cut short") as caught:
         checkpoints.load_into(path, network())
     assert "\n" not in str(caught.value)

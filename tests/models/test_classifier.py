@@ -148,7 +148,7 @@ def test_the_hook_is_removed_when_the_forward_fails():
 def test_models_without_a_linear_layer_say_so():
     model = wrap(nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten()), name="bare")
     assert not model.has_features
-    with pytest.raises(ValueError, match="'bare' shows no features: it has no nn.Linear"):
+    with pytest.raises(ValueError, match=r"'bare' shows no features: it has no nn.Linear"):
         model.features(torch.rand(2, 3, 2, 2))
 
 

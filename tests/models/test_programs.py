@@ -52,7 +52,7 @@ def test_programs_can_be_attacked_but_show_no_features(files, name, file):
 
 @pytest.mark.parametrize(("name", "file"), [("model.torchscript", "m.pt"), ("model.exported", "m.pt2")])
 def test_programs_are_code_and_need_trust(files, name, file):
-    with pytest.raises(ValueError, match="is a program.*set trusted=True"):
+    with pytest.raises(ValueError, match=r"is a program.*set trusted=True"):
         robustaug.create(name, path=str(files[0] / file))
 
 

@@ -28,7 +28,7 @@ def test_torchvision_weights_come_from_a_checkpoint(tmp_path):
     checkpoints.save(path, one)
     two = robustaug.create("model.torchvision", name="shufflenet_v2_x0_5", classes=2, weights=str(path))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    with pytest.raises(ValueError, match="does not fit ShuffleNetV2.*shapes different"):
+    with pytest.raises(ValueError, match=r"does not fit ShuffleNetV2.*shapes different"):
         robustaug.create("model.torchvision", name="shufflenet_v2_x0_5", classes=3, weights=str(path))
 
 
@@ -60,7 +60,13 @@ def vit(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("vit")
     config = transformers.ViTConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16, patch_size=8, num_labels=4
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        image_size=16,
+        patch_size=8,
+        num_labels=4,
     )
     with torch_seed(0):
         transformers.ViTForImageClassification(config).save_pretrained(folder)
@@ -97,7 +103,7 @@ def test_hugging_face_pickles_and_missing_folders_are_refused(vit, tmp_path):
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((vit / name).read_bytes())
     torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="cannot load .* from Hugging Face"):
+    with pytest.raises(ValueError, match=r"cannot load .* from Hugging Face"):
         robustaug.create("model.huggingface", name=str(tmp_path))
     with pytest.raises(ValueError, match="cannot load"):
         robustaug.create("model.huggingface", name=str(tmp_path / "nowhere"))
