@@ -1,17 +1,48 @@
-"""Progress on the terminal, with the time left: one bar a phase."""
+"""Progress with the time left: one bar a phase on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+
+Report = Callable[[str, int, int, str], None]
+_LINE_EVERY_S = 30
 
 
 @contextlib.contextmanager
-def phases(quiet: bool = False) -> Iterator[Callable[[str, int, int, str], None]]:
-    """Yield a function (phase, done, total, words) that keeps one bar a phase on standard error."""
+def phases(quiet: bool = False) -> Iterator[Report]:
+    """Yield a function (phase, done, total, words) that shows on standard error how far a phase is."""
     if quiet:
         yield lambda *_: None
-        return
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines()
+
+
+def _lines() -> Report:
+    """Return a reporter for logs: a line when a phase begins and ends, and every half minute between."""
+    begun: dict[str, float] = {}
+    written: dict[str, float] = {}
+
+    def report(phase: str, done: int, total: int, words: str) -> None:
+        now = time.monotonic()
+        begun.setdefault(phase, now)
+        if done < total and now - written.get(phase, -_LINE_EVERY_S) < _LINE_EVERY_S:
+            return
+        written[phase] = now
+        elapsed = now - begun[phase]
+        left = f", {elapsed / done * (total - done):.0f} s left" if 0 < done < total else ""
+        print(f"{phase}: {done} of {total}, {elapsed:.0f} s{left}  {words}".rstrip(), file=sys.stderr, flush=True)
+
+    return report
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
