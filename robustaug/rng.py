@@ -149,6 +149,14 @@ def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
     return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
 
 
+def subset(n: int, limit: int | None, seed: int) -> Tensor:
+    """Return at most `limit` of 0 to n-1, (min(n, limit),) int64 ascending: a random choice by the seed alone.
+
+    Data often lies sorted by class, so the first ones would stand for one class only.
+    """
+    return torch.arange(n) if limit is None or limit >= n else permutation(n, seed)[:limit].sort().values
+
+
 @contextlib.contextmanager
 def torch_seed(seed: int) -> Iterator[None]:
     """Seed torch's own CPU generator inside the block and put its state back afterwards.

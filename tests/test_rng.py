@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from robustaug import rng
-from robustaug.rng import Keys, normal_field, permutation, philox, torch_seed, uniform_field
+from robustaug.rng import Keys, normal_field, permutation, philox, subset, torch_seed, uniform_field
 
 # Known answers of the Random123 distribution (kat_vectors, philox4x32, 10 rounds)
 KNOWN_ANSWERS = [
@@ -129,6 +129,17 @@ def test_permutation_is_one_and_changes_with_the_epoch(n):
         assert not torch.equal(order, permutation(n, seed=3, epoch=1))
         assert not torch.equal(order, permutation(n, seed=4))
         assert abs(float(torch.corrcoef(torch.stack([order, torch.arange(n)]).double())[0, 1])) < 0.1
+
+
+def test_a_subset_is_a_random_choice_in_order():
+    chosen = subset(1000, 100, seed=3)
+    assert torch.equal(chosen, subset(1000, 100, seed=3))
+    assert torch.equal(chosen, chosen.unique())
+    assert len(chosen) == 100
+    assert 350 < float(chosen.double().mean()) < 650  # from all of the range, not its beginning
+    assert not torch.equal(chosen, subset(1000, 100, seed=4))
+    for limit in (None, 7, 8):
+        assert torch.equal(subset(7, limit, seed=3), torch.arange(7))
 
 
 def test_torch_seed_gives_the_same_draws_and_puts_the_state_back():

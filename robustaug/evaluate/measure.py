@@ -17,7 +17,7 @@ from robustaug import registry
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make
 from robustaug.models.classifier import Classifier
-from robustaug.rng import Keys, permutation
+from robustaug.rng import Keys, subset
 from robustaug.trust import calibration, ood
 
 Columns = dict[str, np.ndarray]
@@ -198,10 +198,7 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
 def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
     """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
     source = bench.test if source is None else source
-    order = None
-    if plan.limit is not None and plan.limit < len(source):
-        order = permutation(len(source), plan.seed)[: plan.limit].sort().values
-    return batches(source, bench.batch_size, order)
+    return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
 
 
 def _unit(image: Tensor, device: torch.device) -> Tensor:

@@ -64,7 +64,7 @@ class Recipe(Strict):
         attack: train on its adversarial examples (Madry et al. 2018, arXiv:1706.06083), made at every step.
         clean_share: weight in [0, 1] of the loss on unattacked images when there is an attack.
         validation_attack: judges epochs by robust accuracy; the training attack when left out.
-        validation_limit: at most this many validation samples are attacked each epoch.
+        validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
         label_smoothing: share of probability spread over all classes, in [0, 1).
     """
 

@@ -26,12 +26,12 @@ from torch import Tensor
 import robustaug
 from robustaug import atomic, registry
 from robustaug.attacks.driver import perturb
-from robustaug.data.source import Source, batches
+from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.pipeline import Pipeline, build
-from robustaug.rng import Keys, permutation, torch_seed
+from robustaug.rng import Keys, permutation, subset, torch_seed
 from robustaug.train import resume
 from robustaug.train.recipe import Recipe
 
@@ -134,8 +134,7 @@ class _Run:
         mark = time.perf_counter()
         for step, batch in enumerate(batches(self.source, recipe.batch_size, order)):
             keys = Keys.of(recipe.seed, batch.index, epoch).to(self.device)
-            x = batch.image.to(self.device).to(torch.float32) / 255
-            y = batch.label.to(self.device)
+            x, y = _on(self.device, batch)
             mark = _lap(times, "data", mark)
             x = self.pipeline.transform(x, self.pipeline.sample(keys.fold("augment")))
             mark = _lap(times, "augment", mark)
@@ -176,24 +175,30 @@ class _Run:
 
 
 def _validate(recipe: Recipe, model: Classifier, source: Source, device: torch.device) -> dict[str, float]:
-    """Accuracy on all validation samples and, with an attack, robust accuracy on the first `validation_limit`."""
+    """Accuracy on all validation samples and, with an attack, robust accuracy on `validation_limit` of them."""
     model.eval()
-    spec = recipe.validation_attack or recipe.attack
-    attack = None if spec is None else make(spec)
-    correct = seen = robust = attacked = 0
+    correct = seen = 0
     for batch in batches(source, recipe.batch_size):
-        x, y = batch.image.to(device).to(torch.float32) / 255, batch.label.to(device)
         with torch.inference_mode():
+            x, y = _on(device, batch)
             correct += int((model(x).argmax(1) == y).sum())
         seen += len(y)
-        if attack is not None and attacked < recipe.validation_limit:
-            n = recipe.validation_limit - attacked
-            keys = Keys.of(recipe.seed, batch.index[:n]).fold("validation").to(device)
-            result = attack(model, x[:n], y[:n], keys=keys)
-            robust += int((~result.success).sum())
-            attacked += len(y[:n])
     figures = {"val_accuracy": correct / seen}
-    return figures | ({"val_robust_accuracy": robust / attacked} if attacked else {})
+    spec = recipe.validation_attack or recipe.attack
+    if spec is None:
+        return figures
+    attack = make(spec)
+    stood = seen = 0
+    for batch in batches(source, recipe.batch_size, subset(len(source), recipe.validation_limit, recipe.seed)):
+        keys = Keys.of(recipe.seed, batch.index).fold("validation").to(device)
+        stood += int((~attack(model, *_on(device, batch), keys=keys).success).sum())
+        seen += len(batch.label)
+    return figures | {"val_robust_accuracy": stood / seen}
+
+
+def _on(device: torch.device, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return images as float32 in [0, 1] and labels, on the device."""
+    return batch.image.to(device).to(torch.float32) / 255, batch.label.to(device)
 
 
 def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 import robustaug
 from robustaug.config import ConfigError, validate
+from robustaug.rng import subset
 from robustaug.train import trainer
 from robustaug.train.recipe import Optimizer, Recipe
 
@@ -65,6 +66,18 @@ def test_training_stopped_between_steps_ends_with_the_same_weights(tmp_path, nam
     assert same(load_file(tmp_path / "whole/last.safetensors"), load_file(tmp_path / "cut/last.safetensors"))
     assert same(weights(whole), weights(resumed))
     assert [h["loss"] for h in whole.history] == [h["loss"] for h in resumed.history]
+
+
+def test_the_attacked_validation_samples_are_a_random_choice_not_the_first(tmp_path):
+    """Folders of classes are read class by class: the first samples would judge an epoch by one class."""
+    settings = recipe(epochs=1, validation_attack={"attack.pgd": {"eps": 0.0, "steps": 1}}, validation_limit=60)
+    trained = trainer.train(settings, tmp_path, CPU)  # no budget: accuracy on the samples that were chosen
+    validation = robustaug.create("data.digits", split="val")
+    chosen = [validation[int(position)] for position in subset(len(validation), 60, settings.seed)]
+    labels = torch.tensor([int(sample.label) for sample in chosen])
+    with torch.inference_mode():
+        predicted = trained.model(torch.stack([sample.image for sample in chosen]).float() / 255).argmax(1)
+    assert trained.history[0]["val_robust_accuracy"] == pytest.approx(float((predicted == labels).float().mean()))
 
 
 def test_a_folder_of_other_training_is_refused_and_kept(tmp_path):
