@@ -101,11 +101,12 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run leaves: its folder, the figures of each model, and the gates."""
+    """What a run leaves: its folder, the figures of each model, the gates, and what it found that limits them."""
 
     folder: Path
     figures: dict[str, dict[str, float]]
     gates: dict[str, list[GateResult]]
+    limits: list[str]
 
     @property
     def passed(self) -> bool:
@@ -195,7 +196,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str) -> Outcome:
             "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
         }
     )
-    return Outcome(folder, figures, gates)
+    return Outcome(folder, figures, gates, limits)
 
 
 def pick_device(name: str) -> torch.device:

@@ -66,7 +66,8 @@ def run(
         with torch.no_grad():
             logits = logits_of(model(x.clone()))  # a clone each time: the model may work in place
         check_class_range("y", y, logits.shape[1])
-        _warn_of_outputs(logits)
+        for words in suspicions(logits):
+            warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
         label = _labels(attack, y, target, keys, logits.shape[1])
         return _search(attack, model, x, label, budget, keys, broken(logits, label, attack.targeted))
 
@@ -104,12 +105,13 @@ def _search(
             moved[at] |= grad.flatten(1).any(1)
             state = attack.step(state, loss, grad)
         standing = standing[~success[standing]]
-    _warn_of_gradients(asked, ~moved[asked] & (backwards[asked] > 0))
+    silent = ~success & ~moved & (backwards > 0)
+    _warn_of_gradients(len(asked), int(silent.sum()))
     verified = torch.zeros_like(success)
     rows = success.nonzero()[:, 0]
     verified[rows] = verify(model, x[rows], found[rows], label[rows], eps[rows], attack.threat, attack.targeted)
     norm = attack.threat.norm.measure(found.double() - x.double())
-    return AttackResult(found, success, norm, forwards, backwards, verified)
+    return AttackResult(found, success, norm, forwards, backwards, verified, silent)
 
 
 def perturb(attack: GradientAttack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) -> Tensor:
@@ -202,28 +204,27 @@ def _check_target(attack: GradientAttack, target: Tensor | None, x: Tensor) -> N
     check_classes("target", target, x)
 
 
-def _warn_of_outputs(logits: Tensor) -> None:
-    caller = 4  # of the attack: this, run, __call__, caller
-    nan = int(logits.isnan().any(1).sum())
-    if nan:
-        message = f"the model returns NaN for {nan} of {len(logits)} clean samples; they never count as broken"
-        warnings.warn(message, AttackWarning, stacklevel=caller)
+def suspicions(logits: Tensor) -> list[str]:
+    """Return what about a model's clean outputs (B, K) makes an attack's figures less than they seem, in words."""
+    words = []
+    if nan := int(logits.isnan().any(1).sum()):
+        words.append(f"the model returns NaN for {nan} of {len(logits)} clean samples; they never count as broken")
     rows = logits.double()
     if bool(((rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < 1e-4)).all()):
-        message = (
+        words.append(
             "the model seems to return probabilities (its rows sum to 1), which starves gradients and makes it look "
             "robust; return logits instead"
         )
-        warnings.warn(message, AttackWarning, stacklevel=caller)
+    return words
 
 
-def _warn_of_gradients(asked: Tensor, silent: Tensor) -> None:
-    if n := int(silent.sum()):
+def _warn_of_gradients(asked: int, silent: int) -> None:
+    if silent:
         message = (
-            f"{n} of {len(asked)} attacked samples had a gradient of exactly zero at every step; that they stood is no "
+            f"{silent} of {asked} attacked samples had a gradient of exactly zero at every step; that they stood is no "
             "evidence of robustness: try loss='margin', or an attack that needs no gradients"
         )
-        warnings.warn(message, AttackWarning, stacklevel=5)
+        warnings.warn(message, AttackWarning, stacklevel=5)  # of the attack's caller
 
 
 def _empty(x: Tensor) -> AttackResult:
@@ -231,4 +232,5 @@ def _empty(x: Tensor) -> AttackResult:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
     counts = none(torch.int64)
-    return AttackResult(x, none(torch.bool), none(torch.float64), counts, counts.clone(), none(torch.bool))
+    flags = none(torch.bool)
+    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone())

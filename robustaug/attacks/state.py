@@ -25,6 +25,7 @@ class AttackResult(NamedTuple):
         forwards, backwards: (B,) int64, passes the attack spent on the sample, the clean one included; the
             verifier's are not counted.
         verified: (B,) bool, the success held when norm, box and the model's verdict were checked again.
+        silent: (B,) bool, the sample stood and its gradient was exactly zero at every step: no evidence of robustness.
     """
 
     x_adv: Tensor
@@ -33,6 +34,7 @@ class AttackResult(NamedTuple):
     forwards: Tensor
     backwards: Tensor
     verified: Tensor
+    silent: Tensor
 
     @property
     def fragile(self) -> int:

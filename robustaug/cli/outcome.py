@@ -41,6 +41,7 @@ def finish(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         gates = {name: [g._asdict() for g in results] for name, results in outcome.gates.items()}
         content = {"folder": str(outcome.folder), "report": str(page), "figures": outcome.figures, "gates": gates}
+        content |= {"limits": outcome.limits}
         typer.echo(json.dumps(content))
     else:
         _print(outcome)
@@ -62,9 +63,10 @@ def show_training(trained: Trained) -> None:
 
 def _print(outcome: Outcome) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", *outcome.figures, title=outcome.folder.name, title_justify="left")
+    table = Table("", *map(escape, outcome.figures), title=escape(outcome.folder.name), title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for figure, (words, form) in HEADLINE.items():
@@ -73,7 +75,9 @@ def _print(outcome: Outcome) -> None:
             table.add_row(words, *values)
     console = Console()
     console.print(table)
+    for sentence in outcome.limits:
+        console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False)
     for name, results in outcome.gates.items():
         for result in results:
             verdict = "[green]passed[/]" if result.passed else "[bold red]FAILED[/]"
-            console.print(f"gate {verdict} {name}: {result.message}", highlight=False)
+            console.print(f"gate {verdict} {escape(name)}: {escape(result.message)}", highlight=False)

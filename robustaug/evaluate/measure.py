@@ -5,6 +5,7 @@ Legend: N samples, K classes, B C H W image batches.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robustaug import registry
+from robustaug.attacks.state import AttackWarning
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make
 from robustaug.models.classifier import Classifier
@@ -153,13 +155,18 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
     for batch in _batches(bench, plan):
         x, y = _unit(batch.image, bench.device), batch.label.to(bench.device)
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
-        result = attack(bench.model, x, y, keys=keys, eps=plan.severity)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
+            result = attack(bench.model, x, y, keys=keys, eps=plan.severity)
         judged = _judged(batch, _logits(bench.model, result.x_adv))
         broken = (result.success & result.verified).cpu().numpy()
         rows.append(
             judged
             | {"correct": ~broken, "success": broken, "fragile": (result.success & ~result.verified).cpu().numpy()}
-            | {key: getattr(result, key).cpu().numpy() for key in ("norm", "forwards", "backwards", "verified")}
+            | {
+                key: getattr(result, key).cpu().numpy()
+                for key in ("norm", "forwards", "backwards", "verified", "silent")
+            }
         )
         _keep(before, batch.image, bench.examples)
         _keep(after, _bytes(result.x_adv), bench.examples)
@@ -167,6 +174,7 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
     metrics = {
         "accuracy": float(samples["correct"].mean()),
         "fragile": float(samples["fragile"].sum()),
+        "silent": float(samples["silent"].sum()),
         "forwards": float(samples["forwards"].mean()),
         "backwards": float(samples["backwards"].mean()),
     }

@@ -19,6 +19,7 @@ import torch
 
 import robustaug
 from robustaug import atomic
+from robustaug.attacks.driver import suspicions
 from robustaug.data.source import Source
 from robustaug.evaluate.measure import Bench, fit_scores, logits_and_features, measure, missing_scores
 from robustaug.evaluate.records import Cell, Records
@@ -80,7 +81,7 @@ def run_suite(
         models: by name, each in eval mode with inputs in [0, 1].
 
     Returns:
-        Sentences on what could not be measured and why.
+        Sentences on what could not be measured and why, and on what is no evidence.
 
     Raises:
         ValueError: a model in train mode, or with another number of classes than the data.
@@ -112,6 +113,7 @@ def run_suite(
             )
             records.store(done, measured.samples, measured.examples)
         limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
+        limits += _attack_limits(name, records)
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 
@@ -149,6 +151,23 @@ def _temperature_limits(model: str, clean: Cell) -> list[str]:
     reasons = {least: "every validation sample is right", greatest: "its logits are no better than chance"}
     reason = reasons.get(clean.metrics.get("temperature", 1.0))
     return [f"The temperature of {model} has no best value: {reason}."] if reason else []
+
+
+def _attack_limits(model: str, records: Records) -> list[str]:
+    """Say which of a model's robust accuracies are no evidence, from what is stored."""
+    attacked = records.cells(model=model, kind="attack")
+    if not attacked:
+        return []
+    clean = records.samples(records.cells(model=model, kind="clean")[0], ["logits"])
+    sentences = [f"{model}: {words}." for words in suspicions(torch.tensor(clean["logits"]))]
+    for scenario in dict.fromkeys(cell.scenario for cell in attacked):
+        cell = max((c for c in attacked if c.scenario == scenario), key=lambda c: c.metrics.get("silent", 0.0))
+        if silent := cell.metrics.get("silent", 0.0):
+            sentences.append(
+                f"{model}: under {scenario} at {cell.severity:g}, {silent:.0f} of {cell.n} samples stood without ever "
+                "having a gradient; that is no evidence of robustness."
+            )
+    return sentences
 
 
 def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:

@@ -61,6 +61,19 @@ def test_every_cell_is_measured_with_its_samples(measured, data):
             assert cell.metrics["accuracy"] == samples["correct"].mean()
 
 
+def test_robust_accuracy_without_evidence_is_a_limit_of_the_run(data, tmp_path):
+    sure = torch.nn.Sequential(linear_model().module, torch.nn.Softmax(dim=1))
+    step = torch.nn.Hardtanh(-1e-9, 1e-9)  # flat but for a hair's breadth: no gradient, and no robustness either
+    flat = torch.nn.Sequential(linear_model().module, step)
+    models = {"sure": wrap(sure, num_classes=10).eval(), "flat": wrap(flat, num_classes=10).eval()}
+    attacked = suite(scenarios={"pgd": {"attack": {"attack.pgd": {"steps": 2}}, "eps": [0.01, 0.1], "limit": 40}})
+    for _ in range(2):  # the second time from the records alone
+        limits = run_suite(Records(tmp_path, create=True), models, data, attacked, CPU)
+        assert any("sure: the model seems to return probabilities" in sentence for sentence in limits)
+        [flat_limit] = [sentence for sentence in limits if sentence.startswith("flat: under pgd at 0.")]
+        assert "samples stood without ever having a gradient; that is no evidence" in flat_limit
+
+
 def test_an_attack_without_budget_changes_nothing(measured):
     records, _ = measured
     clean = records.samples(records.cells(model="a", kind="clean")[0])
