@@ -20,6 +20,7 @@ class Strict(BaseModel):
 
 
 Config = TypeVar("Config", bound=BaseModel)
+_MOST_VALUES = 100_000  # of a config, aliases unfolded; a few lines of YAML can stand for billions
 _FRACTION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*/\s*([0-9]*\.?[0-9]+)\s*")
 
 
@@ -49,6 +50,8 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[An
     loader.flatten_mapping(node)
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a name or a number", key_node.start_mark)
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
@@ -64,15 +67,42 @@ _UniqueKeyLoader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, name: str = "<text>") -> Any:
-    """Parse YAML safely: no tags that build objects, no key twice.
+    """Parse YAML safely: no tags that build objects, no key twice, no aliases that grow without end.
 
     Raises:
-        ConfigError: not YAML; the message has the line.
+        ConfigError: not YAML, or not YAML that a config needs; the message has the line where there is one.
     """
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
+        return _parse(text)
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply for a config, or an alias (*) that holds itself") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as the date 2026-13-01
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _parse(text: str) -> Any:
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > _MOST_VALUES:
+            raise ValueError(f"its aliases (*) unfold to more than {_MOST_VALUES:,} values; write them out")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a node with its aliases unfolded; each node is visited once, however often it is named."""
+    if id(node) not in known:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
 
 
 def read_yaml(path: str | Path) -> Any:

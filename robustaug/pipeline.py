@@ -50,7 +50,7 @@ class Pipeline(Operator):
 
     def formula(self, image: Tensor, **params: Any) -> Tensor:
         for position, child in enumerate(self.children):
-            image = child.transform(image, params[str(position)])
+            image = child.transform(image, params.get(str(position), {}))
         return image
 
     def spec(self) -> dict[str, Any]:
@@ -231,7 +231,8 @@ def _route(combinator: Any, image: Tensor, pick: Tensor, params: Params) -> Tens
         chosen = (pick == position).nonzero()[:, 0]
         if len(chosen) == 0:
             continue
-        changed = child.transform(image[chosen], take(params[str(position)], chosen))
+        # a child without parameters leaves nothing in a stored file
+        changed = child.transform(image[chosen], take(params.get(str(position), {}), chosen))
         if changed.shape[1:] != image.shape[1:]:
             raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
         out = out.index_copy(0, chosen, changed)
