@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 
 import robustaug
-from robustaug import atomic
+from robustaug import atomic, registry
 from robustaug.config import ConfigError, Strict, load
 from robustaug.data.source import Source
 from robustaug.evaluate import summary
@@ -131,7 +131,9 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
     suite = experiment.suite
     if isinstance(suite, str):
         suite = _collect(mistakes, folder / suite, Suite)
+    mistakes += [f"data.{key}: {fault}" for key, fault in _unknown(vars(experiment.data), "source")]
     for name, source in experiment.models.items():
+        mistakes += [f"models.{name}.{key}: {fault}" for key, fault in _unknown({"model": source.model}, "model")]
         if source.train is not None:
             recipe = _collect(mistakes, folder / source.train, Recipe)
             if recipe is not None:
@@ -162,12 +164,15 @@ def run(plan: Plan, folder: str | Path, progress: Progress = lambda *_: None, co
 def _run(plan: Plan, folder: Path, progress: Progress, command: str) -> Outcome:
     experiment = plan.experiment
     device = pick_device(experiment.device)
-    models: dict[str, Classifier] = {}
-    described: dict[str, Any] = {}
-    for name, source in experiment.models.items():
-        models[name], described[name] = _obtain(name, source, plan, folder, device, progress)
     test, *others = _specs(experiment.data)
+    # data and stored models first: a wrong path must not show only after hours of training
     data = EvalData(make(test), *(None if spec is None else make(spec) for spec in others))
+    obtained = {
+        name: _obtain(name, experiment.models[name], plan, folder, device, progress)
+        for name in sorted(experiment.models, key=plan.recipes.__contains__)
+    }
+    models = {name: obtained[name][0] for name in experiment.models}
+    described = {name: obtained[name][1] for name in experiment.models}
     records = Records(folder, create=True)
     limits = run_suite(
         records, models, data, plan.suite, device, lambda done, total, what: progress("evaluate", done, total, what)
@@ -306,6 +311,21 @@ def _collect(mistakes: list[str], path: Path, schema: Any) -> Any:
     except (ConfigError, FileNotFoundError) as error:
         mistakes.append(str(error))
         return None
+
+
+def _unknown(specs: Mapping[str, Spec | None], kind: str) -> list[tuple[str, str]]:
+    """Return (key, what is wrong) for every spec that does not name a registered thing of this kind."""
+    faults = []
+    for key, spec in specs.items():
+        if spec is None:
+            continue
+        try:
+            found = registry.lookup(spec_name(spec)).kind
+            if found != kind:
+                faults.append((key, f"{spec_name(spec)!r} is of kind {found!r}, not {kind!r}"))
+        except ValueError as error:
+            faults.append((key, str(error)))
+    return faults
 
 
 def _completed(recipe: Recipe, experiment: Experiment, name: str, mistakes: list[str]) -> Recipe:

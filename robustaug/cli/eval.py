@@ -36,7 +36,11 @@ def evaluate(
     specs = {"test": data, "validation": validation, "train": train}
     content = {
         "name": name,
-        "data": {key: parse_yaml(text, f"--{key}") for key, text in specs.items() if text is not None},
+        "data": {
+            key: parse_yaml(text, "--data" if key == "test" else f"--{key}")
+            for key, text in specs.items()
+            if text is not None
+        },
         "models": {
             "model": {
                 key: value

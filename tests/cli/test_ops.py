@@ -1,0 +1,98 @@
+import pytest
+from PIL import Image
+
+import robustaug as package
+
+
+def test_the_list_has_every_name_with_its_summary(robustaug):
+    called = robustaug("ops", "list")
+    assert called.code == 0
+    for name in package.list():
+        assert name in called.out
+    rows = robustaug("ops", "list", "--json").json
+    assert sorted(row["name"] for row in rows) == package.list()
+    assert all(row["summary"] for row in rows)
+
+
+def test_filters_narrow_the_list_and_unknown_ones_are_named(robustaug):
+    rows = robustaug("ops", "list", "--kind", "operator", "--tag", "noise", "--json").json
+    assert [row["name"] for row in rows] == package.list(kind="operator", tag="noise")
+    called = robustaug("ops", "list", "--tag", "nois")
+    assert called.code == 2
+    assert "unknown tag 'nois'; did you mean 'noise'" in called.err
+    assert robustaug("ops", "list", "--json", "--markdown").code == 2
+
+
+def test_the_catalogue_is_a_markdown_table(robustaug):
+    text = robustaug("ops", "list", "--markdown").out
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(package.list())
+    for row in rows:
+        assert row.replace("\\|", "").count("|") == rows[0].replace("\\|", "").count("|")
+
+
+@pytest.mark.parametrize("name", package.list())
+def test_every_entry_can_be_shown(robustaug, name):
+    called = robustaug("ops", "show", name)
+    assert called.code == 0
+    assert name in called.out
+    row = robustaug("ops", "show", name, "--json").json
+    assert row["name"] == name
+    if row["kind"] == "operator":
+        for parameter in row["parameters"]:
+            assert parameter["name"] in called.out
+
+
+def test_an_unknown_name_brings_the_nearest(robustaug):
+    called = robustaug("ops", "show", "image.rotat")
+    assert called == (2, "", called.err)
+    assert "unknown name 'image.rotat'; did you mean 'image.rotate'" in called.err
+
+
+def size(path):
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.size
+
+
+def test_a_preview_has_a_row_a_severity_and_a_column_a_draw(robustaug, tmp_path):
+    common = ["ops", "preview", "image.motion_blur", "--size", 64, "--out"]
+    called = robustaug(*common, tmp_path / "a.png")
+    assert called == (0, f"{tmp_path / 'a.png'}\n", "")
+    robustaug(*common, tmp_path / "b.png", "--severities", "1,5")
+    robustaug(*common, tmp_path / "c.png", "--draws", 6)
+    (width, height), (_, fewer_rows), (wider, _) = (size(tmp_path / f"{name}.png") for name in "abc")
+    assert fewer_rows < height
+    assert wider > width
+
+
+def test_a_preview_of_ones_own_picture_and_parameters(robustaug, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 20), (200, 30, 30)).save("mine.jpg")
+    called = robustaug("ops", "preview", "{image.rotate: {angle_deg: 30}}", "--image", "mine.jpg")
+    assert called.out == "image.rotate.png\n"
+    assert size(tmp_path / "image.rotate.png")[0] > 3 * 40
+    first = (tmp_path / "image.rotate.png").read_bytes()
+    robustaug("ops", "preview", "{image.rotate: {angle_deg: 30}}", "--image", "mine.jpg", "--seed", 9)
+    assert (tmp_path / "image.rotate.png").read_bytes() == first  # nothing is drawn at a fixed angle
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["attack.pgd"], "'attack.pgd' is of kind 'attack'; preview shows operators"),
+        (["compose.one_of"], "needs its operators"),
+        (["image.invert", "--severities", "1"], "image.invert has no severities"),
+        (["image.rotate", "--severities", "0,6"], "--severities must be numbers of 1 to 5"),
+        (["image.rotate", "--image", "nowhere.png"], "no picture at nowhere.png"),
+        (["image.rotate", "--image", "broken.png"], "broken.png: "),
+        (["{image.rotate: {angle: 3}}"], "image.rotate has no parameter 'angle'; did you mean 'angle_deg'"),
+    ],
+)
+def test_what_cannot_be_previewed_leaves_no_file(robustaug, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not really")
+    called = robustaug("ops", "preview", *arguments)
+    assert called.code == 2
+    assert message in called.err
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
