@@ -35,7 +35,7 @@ def _lines() -> Report:
             return
         written[phase] = now
         elapsed = now - begun[phase]
-        left = f", {elapsed / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = f", {elapsed / max(done, 1) * (total - done):.0f} s left" if elapsed >= 1 and done < total else ""
         print(f"{phase}: {done} of {total}, {elapsed:.0f} s{left}  {words}".rstrip(), file=sys.stderr, flush=True)
 
     return report

@@ -102,9 +102,16 @@ class Records:
 
     @property
     def run(self) -> dict[str, Any]:
-        """The content of run.json; empty where there is none."""
+        """The content of run.json; empty where there is none.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         path = self.folder / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:  # not JSON, or not UTF-8
+            raise ValueError(f"{path} is damaged ({error}); run the experiment again to write it anew") from None
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json."""

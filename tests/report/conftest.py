@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from robustaug.evaluate.records import Cell, Records
+from robustaug.report import write
 from robustaug.trust import calibration
 
 EPS = (0.05, 0.1, 0.15, 0.2, 0.3)
@@ -26,6 +27,12 @@ def make_run(tmp_path: Path) -> RunMaker:
         return write_run(tmp_path / name, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def default_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the default run; tests only read it."""
+    return write(write_run(tmp_path_factory.mktemp("run") / "quickstart"))
 
 
 def write_run(

@@ -59,6 +59,14 @@
     });
   }
 
+  // and the others when there is nothing else to do, so that a print or a screenshot of the whole page has them all
+  const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
+  const next = () => {
+    const figure = figures.find((one) => !drawn.has(one));
+    if (figure) { watcher.unobserve(figure); draw(figure); idle(next); }
+  };
+  idle(next);
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
   addEventListener("beforeprint", () => { root.classList.add("printing"); figures.forEach(draw); });
   addEventListener("afterprint", () => { root.classList.remove("printing"); drawn.forEach(draw); });

@@ -1,0 +1,188 @@
+"""The page as text: what it says, what it escapes, what it leaves out, how large it is."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from robustaug.evaluate.records import Records
+from robustaug.report import write
+
+
+def text_of(page: str) -> str:
+    """The words of a page, without scripts and styles, spaces made plain."""
+
+    class Words(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.skipped, self.found = 0, []
+
+        def handle_starttag(self, tag, attrs):
+            self.skipped += tag in ("script", "style")
+
+        def handle_endtag(self, tag):
+            self.skipped -= tag in ("script", "style")
+
+        def handle_data(self, data):
+            if not self.skipped:
+                self.found.append(data)
+
+    parser = Words()
+    parser.feed(page)
+    return re.sub(r"\s+", " ", " ".join(parser.found))
+
+
+def read(folder) -> str:
+    return write(folder).read_text(encoding="utf-8")
+
+
+def figures_of(page: str) -> dict[str, dict]:
+    """The data of every figure by its id."""
+    found = re.findall(r'id="figure-([\w-]+)">.*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return {name: json.loads(spec) for name, spec in found}
+
+
+def test_the_page_holds_what_a_reader_is_promised(make_run):
+    page = read(make_run())
+    words = text_of(page)
+    for heading in (
+        "Headline",
+        "Gates",
+        "Under attack",
+        "Under corruption",
+        "Confidence",
+        "Foreign data",
+        "Cohorts",
+        "Training",
+        "All comparisons",
+        "What was run",
+        "Known limits",
+    ):
+        assert f" {heading} " in words
+    for fact in ("robustaug run configs/quickstart.yaml", "cd" * 32, "2.12.1", "seed", "Robust accuracy is an upper"):
+        assert fact in words
+    assert "1 of 2 gates failed" in words
+    assert "robust_accuracy 0.31 is below 0.4" in words
+    names = {"attack-0", "corruptions", "reliability", "reliability-scaled", "foreign", "val-accuracy"}
+    assert names <= set(figures_of(page))
+    assert page.count("data:image/png;base64,") >= 2 * 12 + 5 * 6 + 2 * 6
+
+
+def test_figures_are_those_of_the_records(make_run):
+    folder = make_run()
+    records = Records(folder)
+    page = read(folder)
+    curves = [trace for trace in figures_of(page)["attack-0"]["data"] if trace.get("mode") == "lines+markers"]
+    assert len(curves) == 2
+    for trace, model in zip(curves, ("standard", "robust"), strict=True):
+        clean = records.cells(model=model, kind="clean")[0].metrics["accuracy"]
+        attacked = sorted(records.cells(model=model, kind="attack"), key=lambda cell: cell.severity)
+        np.testing.assert_allclose(trace["x"], [0, *(cell.severity for cell in attacked)])
+        np.testing.assert_allclose(trace["y"], [clean, *(cell.metrics["accuracy"] for cell in attacked)])
+    words = text_of(page)
+    for model in ("standard", "robust"):
+        clean = records.cells(model=model, kind="clean")[0]
+        assert f"{100 * clean.metrics['accuracy']:.1f} %" in words
+        assert f"{clean.metrics['ece_scaled']:.3f}" in words
+
+
+def test_the_same_records_give_the_same_bytes(make_run):
+    folder = make_run()
+    first = write(folder).read_bytes()
+    assert write(folder).read_bytes() == first
+
+
+def test_size_follows_conditions_not_samples(make_run):
+    few, many = (len(read(make_run(f"n{n}", n=n))) for n in (400, 8000))
+    assert abs(many - few) < 4096
+
+
+def test_the_page_loads_nothing(make_run):
+    page = read(make_run())
+    # plotly's text names addresses that it never calls
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href|action|data|poster)\s*=\s*[\"']?\s*(https?:)?//", own)
+    assert not re.search(r"@import|url\((?!data:)", own)
+    assert "default-src 'none'" in own
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
+
+
+def test_what_others_wrote_is_escaped(make_run):
+    classes = [f"{HOSTILE}{digit}" for digit in range(10)]
+    run = dict.fromkeys(("name", "command"), HOSTILE) | {"limits": [HOSTILE], "config": {"name": HOSTILE}}
+    run["versions"] = {HOSTILE: "1"}
+    page = read(make_run("hostile", models=("standard", f"robust{HOSTILE}"), classes=classes, run=run))
+    assert "<img src=x" not in page
+    assert "49" not in text_of(page)[:200]
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;" in page
+    assert page.count("</script>") == page.count("<script")
+
+
+@pytest.mark.parametrize("kinds", [("clean",), ("operator",), ("attack",), ("ood",), ("clean", "attack"), ()])
+def test_what_was_not_measured_is_said(make_run, kinds):
+    words = text_of(read(make_run("part", kinds=kinds)))
+    said = {
+        "attack": "Attacks: no attack was run.",
+        "operator": "Corruptions: no corrupted data was measured.",
+        "clean": "Calibration: no clean data was measured.",
+        "ood": "Foreign data: detection of out-of-distribution inputs was not measured.",
+    }
+    for kind, sentence in said.items():
+        assert (sentence in words) == (kind not in kinds)
+    if not kinds:
+        assert "Nothing was measured yet." in words
+
+
+def test_one_model_is_described_alone(make_run):
+    words = text_of(read(make_run("one", models=("mine",), baseline=None)))
+    assert "The mine model keeps" in words
+    assert "All comparisons" not in words
+    assert "McNemar" not in words
+
+
+def test_seven_models_have_seven_looks(make_run):
+    models = [f"model {number}" for number in range(7)]
+    page = read(make_run("many", models=models, baseline="model 0", operators={"jpeg": 0.03}))
+    looks = [
+        (trace["line"]["color"], trace["line"]["dash"], trace["marker"]["symbol"])
+        for trace in figures_of(page)["attack-0"]["data"]
+        if trace.get("mode") == "lines+markers"
+    ]
+    assert len(set(looks)) == 7
+
+
+def test_a_thousand_classes_do_not_flood_the_page(make_run):
+    classes = [f"class {number}" for number in range(1000)]
+    small = len(read(make_run("ten")))
+    assert len(read(make_run("thousand", classes=classes, n=4000))) < small + 300_000
+
+
+def test_figures_that_are_not_numbers_are_said(make_run):
+    folder = make_run("nan", kinds=("clean", "attack"))
+    records = Records(folder)
+    for cell in records.cells(kind="clean"):
+        samples = records.samples(cell)
+        metrics = {key: float("nan") if key in ("ece", "nll") else value for key, value in cell.metrics.items()}
+        records.store(dataclasses.replace(cell, metrics=metrics, fingerprint="g"), samples)
+    assert "n/a" in text_of(read(folder))
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(make_run):
+    folder = make_run()
+    before = write(folder).read_bytes()
+    folder.joinpath("run.json").write_text("{ broken")
+    with pytest.raises(ValueError, match=r"run\.json"):
+        write(folder)
+    assert (folder / "report.html").read_bytes() == before
+    assert not [path for path in folder.iterdir() if path.name.startswith((".report", "report.html."))]
+
+
+def test_a_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        write(tmp_path)
+    assert not [*tmp_path.iterdir()]
