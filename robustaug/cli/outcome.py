@@ -76,8 +76,8 @@ def _print(outcome: Outcome) -> None:
     console = Console()
     console.print(table)
     for sentence in outcome.limits:
-        console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     for name, results in outcome.gates.items():
         for result in results:
             verdict = "[green]passed[/]" if result.passed else "[bold red]FAILED[/]"
-            console.print(f"gate {verdict} {escape(name)}: {escape(result.message)}", highlight=False)
+            console.print(f"gate {verdict} {escape(name)}: {escape(result.message)}", highlight=False, soft_wrap=True)
