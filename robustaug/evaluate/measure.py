@@ -5,6 +5,7 @@ Legend: N samples, K classes, B C H W image batches.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from robustaug import registry
 from robustaug.attacks.state import AttackWarning
 from robustaug.data.source import Batch, Source, batches
-from robustaug.evaluate.suite import Plan, make
+from robustaug.evaluate.suite import Plan, make, spec_name
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
 from robustaug.trust import calibration, ood
@@ -181,8 +182,18 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
     return Measured(samples, metrics, _examples(before=before, after=after))
 
 
+def _shaped_as(shape: tuple[int, int, int], spec: Any) -> dict[str, Any]:
+    """Return the spec of a source with the test data's size and channels, where it takes them and names none."""
+    name = spec_name(spec)
+    given = (spec[name] or {}) if isinstance(spec, dict) else {}
+    channels, height, width = shape
+    wanted = {"channels": channels} | ({"size": height} if height == width else {})
+    taken = inspect.signature(registry.lookup(name).factory).parameters
+    return {name: {key: value for key, value in wanted.items() if key in taken} | given}
+
+
 def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
-    foreign = make(plan.spec)
+    foreign = make(_shaped_as(bench.test.shape, plan.spec))
     if foreign.shape != bench.test.shape:
         raise ValueError(
             f"scenario {plan.scenario!r}: its images have shape {foreign.shape}, the test data {bench.test.shape}; "

@@ -61,6 +61,20 @@ def test_every_cell_is_measured_with_its_samples(measured, data):
             assert cell.metrics["accuracy"] == samples["correct"].mean()
 
 
+def test_foreign_data_takes_the_shape_of_the_test_data_unless_it_says_another(data, tmp_path):
+    unsaid = suite(scenarios={"texture": {"ood": {"data.synthetic": {"n": 30}}}})
+    said = suite(scenarios={"texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 30}}}})
+    wrong = suite(scenarios={"texture": {"ood": {"data.synthetic": {"size": 9, "n": 30}}}})
+    figures = []
+    for name, asked in (("unsaid", unsaid), ("said", said)):
+        records = Records(tmp_path / name, create=True)
+        run_suite(records, {"a": linear_model()}, data, asked, CPU)
+        figures.append(records.cells(kind="ood")[0].metrics)
+    assert figures[0] == figures[1]
+    with pytest.raises(ValueError, match=r"its images have shape \(1, 9, 9\), the test data \(1, 8, 8\)"):
+        run_suite(Records(tmp_path / "wrong", create=True), {"a": linear_model()}, data, wrong, CPU)
+
+
 def test_robust_accuracy_without_evidence_is_a_limit_of_the_run(data, tmp_path):
     sure = torch.nn.Sequential(linear_model().module, torch.nn.Softmax(dim=1))
     step = torch.nn.Hardtanh(-1e-9, 1e-9)  # flat but for a hair's breadth: no gradient, and no robustness either
