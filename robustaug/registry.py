@@ -28,6 +28,7 @@ class Family(NamedTuple):
     kind: str
     modality: str | None
     module: str | None  # imported on first use to register the built-in entries
+    adapter: str | None = None  # a module whose `entry(name)` makes the entries of another library on demand
 
 
 FAMILIES: dict[str, Family] = {
@@ -40,6 +41,8 @@ FAMILIES: dict[str, Family] = {
     "data": Family("source", None, "robustaug.data"),
     "model": Family("model", None, "robustaug.models"),
     "ood": Family("score", None, "robustaug.trust.ood"),
+    "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
+    "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
 }
 
 
@@ -141,8 +144,13 @@ def lookup(name: str) -> Entry:
 
     Raises:
         ValueError: no such name; the message names the nearest ones.
+        ImportError: the name belongs to a library that is not installed.
     """
-    _load_family(name.partition(".")[0])
+    prefix, _, rest = name.partition(".")
+    family = FAMILIES.get(prefix)
+    if family is not None and family.adapter is not None:
+        return importlib.import_module(family.adapter).entry(rest)
+    _load_family(prefix)
     if name not in _entries:
         _load_entry_points()
     if name in _entries:

@@ -16,10 +16,13 @@ Row = dict[str, Any]
 
 def describe(entry: Entry) -> Row:
     """Return an entry's name, kind, modality, tags, summary, documentation and parameters."""
+    from robustaug.ops.adapters.foreign import Foreign
     from robustaug.ops.operator import Operator
 
     factory = entry.factory
-    declares = isinstance(factory, type) and issubclass(factory, Operator) and entry.kind == "operator"
+    # an adapted transform takes what its library's transform takes, and declares no spaces
+    declares = isinstance(factory, type) and issubclass(factory, Operator) and not issubclass(factory, Foreign)
+    declares = declares and entry.kind == "operator"
     return {
         "name": entry.name,
         "kind": entry.kind,

@@ -109,7 +109,7 @@ def _print_entry(row: Row) -> None:
     facts = [row["kind"], *([row["modality"]] if row["modality"] else []), *row["tags"]]
     console.print(Text(row["name"], "bold"), Text(f"({', '.join(facts)})", "dim"))
     console.print(Text(f"\n{row['documentation']}\n"))
-    if row["kind"] != "operator":
+    if row["kind"] != "operator" or any("type" in parameter for parameter in row["parameters"]):
         table = Table("parameter", "type", "default", box=None, pad_edge=False)
         for parameter in row["parameters"]:
             default = "required" if parameter["required"] else str(parameter["default"])

@@ -43,6 +43,16 @@ def test_every_entry_can_be_shown(robustaug, name):
             assert parameter["name"] in called.out
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter"), [("torchvision.RandomAffine", "degrees"), ("albumentations.RandomFog", "alpha_coef")]
+)
+def test_another_librarys_transform_is_shown_with_its_parameters(robustaug, name, parameter):
+    called = robustaug("ops", "show", name)
+    assert called.code == 0
+    assert parameter in called.out
+    assert parameter in {row["name"] for row in robustaug("ops", "show", name, "--json").json["parameters"]}
+
+
 def test_an_unknown_name_brings_the_nearest(robustaug):
     called = robustaug("ops", "show", "image.rotat")
     assert called == (2, "", called.err)
