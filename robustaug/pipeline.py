@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robustaug import atomic, registry
 from robustaug.config import ConfigError, parse_yaml, read_yaml
+from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.operator import Operator, Params, take
 from robustaug.rng import Keys
 
@@ -43,6 +44,7 @@ class Pipeline(Operator):
     def __init__(self, of: Sequence[Any], p: float = 1.0) -> None:
         super().__init__(p=p)
         self.children = _build_children(self.name, of)
+        self.layout = _shared_layout(self.name, self.children)
 
     def sample(self, keys: Keys) -> Params:
         """Draw every child's parameters; see `Operator.sample`."""
@@ -98,6 +100,7 @@ class OneOf(Operator):
     def __init__(self, of: Sequence[Any], weights: Sequence[float] | None = None, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.children = _build_children(self.name, of)
+        self.layout = _shared_layout(self.name, self.children)
         if weights is not None and (
             len(weights) != len(self.children) or min(weights) < 0 or not 0 < sum(weights) < float("inf")
         ):
@@ -138,6 +141,7 @@ class SomeOf(Operator):
     def __init__(self, of: Sequence[Any], n: int | Sequence[int] = 1, ordered: bool = False, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.children = _build_children(self.name, of)
+        self.layout = _shared_layout(self.name, self.children)
         low, high = (n, n) if isinstance(n, int) else n
         if not 0 <= low <= high <= len(self.children):
             raise ValueError(f"{self.name}: n must be within 0 to {len(self.children)} (its children), got {n}")
@@ -259,6 +263,16 @@ def _build_children(name: str, specs: Sequence[Any]) -> tuple[Operator, ...]:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return tuple(children)
+
+
+def _shared_layout(name: str, children: Sequence[Operator]) -> Layout:
+    """Return what all children work on: one pipeline has one kind of data."""
+    by_name = {child.layout.name: child.layout for child in children}
+    if len(by_name) > 1:
+        raise ConfigError(
+            f": {name} mixes operators on {' and '.join(sorted(by_name))}; a pipeline has one kind of data"
+        )
+    return next(iter(by_name.values()), IMAGES)
 
 
 def _children_spec(children: Sequence[Operator]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Family(NamedTuple):
 FAMILIES: dict[str, Family] = {
     "image": Family("operator", "image", "robustaug.ops.image"),
     "text": Family("operator", "text", None),
-    "signal": Family("operator", "signal", None),
+    "signal": Family("operator", "signal", "robustaug.ops.signal"),
     "tabular": Family("operator", "tabular", None),
     "compose": Family("combinator", None, "robustaug.pipeline"),
     "attack": Family("attack", None, "robustaug.attacks"),

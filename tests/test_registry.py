@@ -32,7 +32,8 @@ def test_list_filters_by_kind_modality_and_tag():
     names = robustaug.list(kind="operator", modality="image")
     assert names == sorted(names)
     assert {"image.brightness", "image.gaussian_blur", "image.jpeg"} <= set(names)
-    noise = robustaug.list(kind="operator", tag="noise")
+    noise = robustaug.list(kind="operator", modality="image", tag="noise")
+    assert set(robustaug.list(tag="noise")) == {*noise, *robustaug.list(modality="signal", tag="noise")}
     assert "image.gaussian_noise" in noise
     assert "image.brightness" not in noise
     assert set(noise) < set(names)

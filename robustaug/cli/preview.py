@@ -25,6 +25,11 @@ def draw(
 
     asked = parse_yaml(spec, "operator")
     name, variants = _variants(asked, severities)
+    for _, operator in variants:
+        if operator.layout.name != "image":
+            raise ValueError(
+                f"{name} works on {operator.layout.name} data; preview draws images: robustaug ops show {name}"
+            )
     picture = _picture(image, size)
     originals = picture[None].repeat(draws, axis=0)
     rows = [(label, _applied(operator, originals, seed)) for label, operator in variants]

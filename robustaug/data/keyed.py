@@ -16,7 +16,8 @@ from torch import Tensor
 
 from robustaug.data.decode import to_pixels
 from robustaug.data.source import Damaged
-from robustaug.ops.operator import Operator, Params, check_layout
+from robustaug.ops.layout import check_layout
+from robustaug.ops.operator import Operator, Params
 from robustaug.rng import Keys
 
 IndexKey = str | int | None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robustaug.data.keyed import AUTO, Drawable, IndexKey, augment_batch, check_seed, find_image, run, with_entries
-from robustaug.ops.operator import check_range
+from robustaug.ops.layout import check_range
 
 
 class AugmentedLoader:

@@ -1,4 +1,4 @@
-"""The operator: draw parameters, then apply them; and the layouts it accepts.
+"""The operator: draw parameters, then apply them.
 
 Legend: B samples, C channels, H rows, W columns.
 """
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.space import Space
 from robustaug.registry import did_you_mean
 from robustaug.rng import Keys
@@ -29,6 +30,7 @@ class Operator:
 
     name: ClassVar[str] = ""
     declared: ClassVar[Mapping[str, Space]] = {}
+    layout: Layout = IMAGES
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -105,9 +107,9 @@ class Operator:
         Raises:
             ValueError: the parameters were drawn for another number of samples.
         """
-        batch, layout = to_batch(image)
+        batch, form = self.layout.to_batch(image)
         check_rows(self.name, params, len(batch))
-        return from_batch(self.transform(batch, to_device(params, batch.device)), layout)
+        return self.layout.from_batch(self.transform(batch, to_device(params, batch.device)), form)
 
     def transform(self, batch: Tensor, params: Params) -> Tensor:
         """`apply` without the layouts: (B, C, H, W) floating in, the same out; only active samples change."""
@@ -144,8 +146,8 @@ class Operator:
             TypeError: not a tensor, or an integer dtype other than uint8.
             ValueError: wrong rank, or floating values outside [0, 1].
         """
-        check_range(image)
-        n = 1 if image.ndim == 3 else len(image)
+        self.layout.check(image)
+        n = 1 if image.ndim == self.layout.rank else len(image)
         index = torch.arange(n) if index is None else torch.as_tensor(index, dtype=torch.int64)
         keys = Keys.of(seed, index.reshape(1) if index.ndim == 0 else index, epoch)
         if len(keys) != n:
@@ -196,53 +198,3 @@ def check_rows(name: str, params: Params, n: int) -> None:
             check_rows(name, value, n)
         elif len(value) != n:
             raise ValueError(f"{name}: parameter {key!r} was drawn for {len(value)} samples, the image has {n}")
-
-
-def check_range(image: Tensor) -> None:
-    """Refuse what no operator can read.
-
-    Raises:
-        TypeError: not a tensor, or neither uint8 nor floating.
-        ValueError: not (C, H, W) or (B, C, H, W), no pixels, or floating values outside [0, 1] or not finite.
-    """
-    check_layout(image)
-    if image.is_floating_point() and image.numel():
-        low, high = (float(v) for v in torch.aminmax(image.detach()))
-        if not (low >= -1e-6 and high <= 1 + 1e-6):  # written so that NaN fails too
-            hint = "; divide by 255, or pass uint8" if high > 1.5 else "; undo the normalisation first"
-            raise ValueError(f"floating images must be in [0, 1], got values in [{low:g}, {high:g}]{hint}")
-
-
-def check_layout(image: Tensor) -> None:
-    """Check type, dtype and rank without reading the values; see `check_range`."""
-    if not isinstance(image, Tensor):
-        raise TypeError(f"image must be a torch.Tensor, got {type(image).__name__}; torch.as_tensor converts arrays")
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"image must be uint8 or floating, got {image.dtype}")
-    if image.ndim not in (3, 4):
-        raise ValueError(f"image must have shape (C, H, W) or (B, C, H, W), got {tuple(image.shape)}")
-    if 0 in image.shape[-3:]:
-        raise ValueError(f"image must have at least one channel, row and column, got {tuple(image.shape)}")
-
-
-Layout = tuple[bool, torch.dtype]
-
-
-def to_batch(image: Tensor) -> tuple[Tensor, Layout]:
-    """Return (B, C, H, W) in float32 (float64 stays) and what `from_batch` needs to undo it."""
-    check_layout(image)
-    batch = image if image.ndim == 4 else image[None]
-    if image.dtype == torch.uint8:
-        batch = batch.to(torch.float32) / 255
-    elif image.dtype != torch.float64:
-        batch = batch.to(torch.float32)  # half precision loses whole grey levels in a chain
-    return batch, (image.ndim == 3, image.dtype)
-
-
-def from_batch(batch: Tensor, layout: Layout) -> Tensor:
-    """Undo `to_batch`: round and clamp to uint8, or cast back; drop the batch dimension it added."""
-    single, dtype = layout
-    if dtype == torch.uint8:
-        batch = (batch * 255).round_().clamp_(0, 255)
-    batch = batch.to(dtype)
-    return batch[0] if single else batch

@@ -92,6 +92,7 @@ def test_a_preview_of_ones_own_picture_and_parameters(robustaug, tmp_path, monke
     [
         (["attack.pgd"], "'attack.pgd' is of kind 'attack'; preview shows operators"),
         (["compose.one_of"], "needs its operators"),
+        (["signal.jitter"], "signal.jitter works on signal data; preview draws images"),
         (["image.invert", "--severities", "1"], "image.invert has no severities"),
         (["image.rotate", "--severities", "0,6"], "--severities must be numbers of 1 to 5"),
         (["image.rotate", "--image", "nowhere.png"], "no picture at nowhere.png"),
