@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import albumentations
 import numpy as np
 import torch
 
+from robustaug.ops.adapters.albumentations import library
 from robustaug.ops.operator import Operator
 
 _INDICES = 1 << 31
 
 
-class InAlbumentations(albumentations.ImageOnlyTransform):
+class InAlbumentations(library().ImageOnlyTransform):
     """An operator or pipeline of ours as an albumentations transform; see `for_albumentations`."""
 
     def __init__(self, operator: Operator, p: float = 1.0) -> None:

@@ -59,9 +59,6 @@ def for_albumentations(operator: Operator, p: float = 1.0) -> Any:
     Raises:
         ImportError: albumentations is not installed.
     """
-    from robustaug.ops.adapters import albumentations
-
-    albumentations.library()
     from robustaug.ops.adapters.in_albumentations import InAlbumentations
 
     return InAlbumentations(operator, p=p)
