@@ -5,7 +5,7 @@ Legend: B samples, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -133,6 +133,24 @@ class Operator:
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         """The definition: (B, C, H, W) floating in [0, 1] and one (B, ...) tensor a parameter in, images out."""
         raise NotImplementedError(f"{type(self).__name__} must define formula(image, **params)")
+
+    def size_after(self, size: Sequence[int]) -> tuple[int, int]:
+        """Return the (H, W) of the result for images of `size` (H, W); most operators keep it."""
+        return int(size[0]), int(size[1])
+
+    def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        """Return where positions in the result come from; only geometric operators move any.
+
+        Args:
+            points: (B, N, 2), (x, y) in pixels of the result; the centre of the top left pixel is (0, 0).
+            size: (H, W) of the images before.
+            params: from `sample`.
+        """
+        return points
+
+    def carry(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        """Return where positions of the images go, (B, N, 2): the inverse of `trace`."""
+        return points
 
     def __call__(self, image: Tensor, seed: int = 0, epoch: int = 0, index: Any = None) -> Tensor:
         """Draw parameters and apply them.

@@ -1,8 +1,8 @@
 """Geometry: where each pixel comes from.
 
-Every operator here has `matrix(size, **params) -> (B, 3, 3)`, which maps output pixel coordinates to input ones
-in the convention of `robustaug.ops.image.resample`, and `outside`, what lies beyond the border. Lengths are
-fractions of the image's side, so that a severity means the same at 28 and at 224 pixels.
+Every operator here is a matrix (B, 3, 3), which maps output pixel coordinates to input ones in the convention of
+`robustaug.ops.image.resample`; see `robustaug.ops.image.motion` for what follows from it. Lengths are fractions of
+the image's side, so that a severity means the same at 28 and at 224 pixels.
 """
 
 from __future__ import annotations
@@ -10,39 +10,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustaug.ops.image.motion import Geometric
 from robustaug.ops.image.resample import (
     Size,
     centred,
     inverse,
-    resample,
     rotation,
     scaling,
     shearing,
     square_to_quad,
 )
-from robustaug.ops.operator import Operator
 from robustaug.ops.space import log_uniform, uniform
 from robustaug.registry import register
 
 
-def _both(*magnitudes: float) -> tuple:
+def both(*magnitudes: float) -> tuple:
     """Severities of a signed parameter: left or right, as likely."""
     return tuple({"choice": [-m, m]} for m in magnitudes)
 
 
-def _times(*factors: float) -> tuple:
+def times(*factors: float) -> tuple:
     """Severities of a factor: so many times smaller or greater, as likely."""
     return tuple({"choice": [1 / f, f]} for f in factors)
 
 
 @register("image.horizontal_flip", tags={"geometry", "differentiable"})
-class HorizontalFlip(Operator):
+class HorizontalFlip(Geometric):
     """Mirror the image left to right; set `p` to mirror only some samples."""
 
-    outside = "zero"
 
-    @staticmethod
-    def matrix(size: Size) -> Tensor:
+    def matrix(self, size: Size) -> Tensor:
         """Return (1, 3, 3): every sample is mirrored alike."""
         return torch.tensor([[[-1.0, 0, size[1] - 1], [0, 1, 0], [0, 0, 1]]], dtype=torch.float64)
 
@@ -51,13 +48,11 @@ class HorizontalFlip(Operator):
 
 
 @register("image.vertical_flip", tags={"geometry", "differentiable"})
-class VerticalFlip(Operator):
+class VerticalFlip(Geometric):
     """Mirror the image top to bottom; set `p` to mirror only some samples."""
 
-    outside = "zero"
 
-    @staticmethod
-    def matrix(size: Size) -> Tensor:
+    def matrix(self, size: Size) -> Tensor:
         """Return (1, 3, 3): every sample is mirrored alike."""
         return torch.tensor([[[1.0, 0, 0], [0, -1, size[0] - 1], [0, 0, 1]]], dtype=torch.float64)
 
@@ -66,7 +61,7 @@ class VerticalFlip(Operator):
 
 
 @register("image.rotate", tags={"geometry", "differentiable"})
-class Rotate(Operator):
+class Rotate(Geometric):
     """Turn the image about its centre by angle_deg, counter-clockwise as seen; what comes in is black.
 
     >>> import torch, robustaug
@@ -76,100 +71,75 @@ class Rotate(Operator):
     True
     """
 
-    angle_deg = uniform(-15, 15, unit="degrees", identity=0.0, severity=_both(5, 10, 15, 22.5, 30))
-    outside = "zero"
+    angle_deg = uniform(-15, 15, unit="degrees", identity=0.0, severity=both(5, 10, 15, 22.5, 30))
 
-    @staticmethod
-    def matrix(size: Size, angle_deg: Tensor) -> Tensor:
+    def matrix(self, size: Size, angle_deg: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         return centred(rotation(angle_deg), size)
 
-    def formula(self, image: Tensor, angle_deg: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], angle_deg), self.outside)
-
 
 @register("image.translate", tags={"geometry", "differentiable"})
-class Translate(Operator):
+class Translate(Geometric):
     """Move the image right by x of its width and down by y of its height; what comes in is black."""
 
-    x = uniform(-0.1, 0.1, unit="of width", identity=0.0, bounds=(-1, 1), severity=_both(0.04, 0.08, 0.12, 0.18, 0.25))
-    y = uniform(-0.1, 0.1, unit="of height", identity=0.0, bounds=(-1, 1), severity=_both(0.04, 0.08, 0.12, 0.18, 0.25))
-    outside = "zero"
+    x = uniform(-0.1, 0.1, unit="of width", identity=0.0, bounds=(-1, 1), severity=both(0.04, 0.08, 0.12, 0.18, 0.25))
+    y = uniform(-0.1, 0.1, unit="of height", identity=0.0, bounds=(-1, 1), severity=both(0.04, 0.08, 0.12, 0.18, 0.25))
 
-    @staticmethod
-    def matrix(size: Size, x: Tensor, y: Tensor) -> Tensor:
+    def matrix(self, size: Size, x: Tensor, y: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         H, W = size
         unturned = torch.eye(2, dtype=torch.float64, device=x.device).expand(len(x), 2, 2)
         return centred(unturned, size, x.to(torch.float64) * W, y.to(torch.float64) * H)
 
-    def formula(self, image: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], x, y), self.outside)
-
 
 @register("image.shear", tags={"geometry", "differentiable"})
-class Shear(Operator):
+class Shear(Geometric):
     """Slant the image about its centre by x_deg along the rows and y_deg along the columns, keeping its area."""
 
-    x_deg = uniform(-10, 10, unit="degrees", identity=0.0, bounds=(-80, 80), severity=_both(4, 8, 12, 18, 25))
-    y_deg = uniform(-10, 10, unit="degrees", identity=0.0, bounds=(-80, 80), severity=_both(2, 4, 6, 9, 12))
-    outside = "zero"
+    x_deg = uniform(-10, 10, unit="degrees", identity=0.0, bounds=(-80, 80), severity=both(4, 8, 12, 18, 25))
+    y_deg = uniform(-10, 10, unit="degrees", identity=0.0, bounds=(-80, 80), severity=both(2, 4, 6, 9, 12))
 
-    @staticmethod
-    def matrix(size: Size, x_deg: Tensor, y_deg: Tensor) -> Tensor:
+    def matrix(self, size: Size, x_deg: Tensor, y_deg: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         return centred(shearing(x_deg, y_deg), size)
 
-    def formula(self, image: Tensor, x_deg: Tensor, y_deg: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], x_deg, y_deg), self.outside)
-
 
 @register("image.zoom", tags={"geometry", "differentiable"})
-class Zoom(Operator):
+class Zoom(Geometric):
     """Enlarge the image `factor` times about its centre; below 1 it shrinks and black comes in."""
 
     factor = log_uniform(
-        0.85, 1.2, unit="×", identity=1.0, bounds=(0.05, 20), severity=_times(1.05, 1.1, 1.2, 1.35, 1.5)
+        0.85, 1.2, unit="×", identity=1.0, bounds=(0.05, 20), severity=times(1.05, 1.1, 1.2, 1.35, 1.5)
     )
-    outside = "zero"
 
-    @staticmethod
-    def matrix(size: Size, factor: Tensor) -> Tensor:
+    def matrix(self, size: Size, factor: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         return centred(scaling(factor, factor), size)
 
-    def formula(self, image: Tensor, factor: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], factor), self.outside)
-
 
 @register("image.affine", tags={"geometry", "differentiable"})
-class Affine(Operator):
+class Affine(Geometric):
     """Slant, zoom, turn and move the image in one resampling; angles turn counter-clockwise as seen."""
 
-    angle_deg = uniform(-10, 10, unit="degrees", identity=0.0, severity=_both(3, 6, 9, 13, 18))
-    x = uniform(-0.08, 0.08, unit="of width", identity=0.0, bounds=(-1, 1), severity=_both(0.02, 0.04, 0.07, 0.1, 0.14))
+    angle_deg = uniform(-10, 10, unit="degrees", identity=0.0, severity=both(3, 6, 9, 13, 18))
+    x = uniform(-0.08, 0.08, unit="of width", identity=0.0, bounds=(-1, 1), severity=both(0.02, 0.04, 0.07, 0.1, 0.14))
     y = uniform(
-        -0.08, 0.08, unit="of height", identity=0.0, bounds=(-1, 1), severity=_both(0.02, 0.04, 0.07, 0.1, 0.14)
+        -0.08, 0.08, unit="of height", identity=0.0, bounds=(-1, 1), severity=both(0.02, 0.04, 0.07, 0.1, 0.14)
     )
     factor = log_uniform(
-        0.9, 1.1, unit="×", identity=1.0, bounds=(0.05, 20), severity=_times(1.03, 1.06, 1.1, 1.15, 1.2)
+        0.9, 1.1, unit="×", identity=1.0, bounds=(0.05, 20), severity=times(1.03, 1.06, 1.1, 1.15, 1.2)
     )
-    shear_deg = uniform(-6, 6, unit="degrees", identity=0.0, bounds=(-80, 80), severity=_both(2, 4, 6, 9, 12))
-    outside = "zero"
+    shear_deg = uniform(-6, 6, unit="degrees", identity=0.0, bounds=(-80, 80), severity=both(2, 4, 6, 9, 12))
 
-    @staticmethod
-    def matrix(size: Size, angle_deg: Tensor, x: Tensor, y: Tensor, factor: Tensor, shear_deg: Tensor) -> Tensor:
+    def matrix(self, size: Size, angle_deg: Tensor, x: Tensor, y: Tensor, factor: Tensor, shear_deg: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         H, W = size
         linear = shearing(shear_deg, torch.zeros_like(shear_deg)) @ scaling(factor, factor) @ rotation(angle_deg)
         return centred(linear, size, x.to(torch.float64) * W, y.to(torch.float64) * H)
 
-    def formula(self, image: Tensor, **params: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], **params), self.outside)
-
 
 @register("image.perspective", tags={"geometry", "differentiable"})
-class Perspective(Operator):
+class Perspective(Geometric):
     """Move the image's corners inwards, each by up to distortion / 2 of the sides, as if seen from aside.
 
     `corners` says how far of that each corner goes, as (x, y) from the top left on, clockwise. Up to a
@@ -180,10 +150,8 @@ class Perspective(Operator):
         0.1, 0.4, unit="of the half side", identity=0.0, bounds=(0, 0.6), severity=(0.1, 0.2, 0.3, 0.4, 0.5)
     )
     corners = uniform(0, 1, shape=(4, 2), bounds=(0, 1), unit="of the distortion")
-    outside = "zero"
 
-    @staticmethod
-    def matrix(size: Size, distortion: Tensor, corners: Tensor) -> Tensor:
+    def matrix(self, size: Size, distortion: Tensor, corners: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         H, W = size
         square = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]], dtype=torch.float64, device=corners.device)
@@ -193,12 +161,9 @@ class Perspective(Operator):
         pixels = torch.tensor([[W, 0, -0.5], [0, H, -0.5], [0, 0, 1]], dtype=torch.float64, device=corners.device)
         return pixels @ inverse(square_to_quad(quad)) @ torch.linalg.inv(pixels)
 
-    def formula(self, image: Tensor, distortion: Tensor, corners: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], distortion, corners), self.outside)
-
 
 @register("image.resized_crop", tags={"geometry", "differentiable"})
-class ResizedCrop(Operator):
+class ResizedCrop(Geometric):
     """Cut out a window and enlarge it to the whole image.
 
     The window covers `area` of the image; `aspect` is how many times wider it is, relative to the image's own
@@ -211,8 +176,7 @@ class ResizedCrop(Operator):
     y = uniform(0, 1, bounds=(0, 1), unit="of the free height")
     outside = "edge"
 
-    @staticmethod
-    def matrix(size: Size, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def matrix(self, size: Size, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Return (B, 3, 3)."""
         H, W = size
         area, aspect = area.to(torch.float64), aspect.to(torch.float64)
@@ -220,6 +184,3 @@ class ResizedCrop(Operator):
         # where the window's centre lies, from the image's centre
         centre_x, centre_y = (x - 0.5) * (1 - width) * W, (y - 0.5) * (1 - height) * H
         return centred(scaling(1 / width, 1 / height), size, -centre_x / width, -centre_y / height)
-
-    def formula(self, image: Tensor, **params: Tensor) -> Tensor:
-        return resample(image, self.matrix(image.shape[-2:], **params), self.outside)

@@ -20,28 +20,55 @@ Size = Sequence[int]
 PADDING = {"zero": "zeros", "edge": "border"}
 
 
-def resample(image: Tensor, matrix: Tensor, outside: str = "zero") -> Tensor:
+def resample(image: Tensor, matrix: Tensor, outside: str = "zero", size: Size | None = None) -> Tensor:
     """Fill each output pixel from the input position its sample's matrix names, by bilinear interpolation.
 
     Args:
         image: (B, C, H, W) floating in [0, 1].
         matrix: (B, 3, 3) or (1, 3, 3), output to input pixel coordinates.
         outside: what lies beyond the border: "zero" (black) or "edge" (the nearest pixel of the image).
+        size: of the result, that of the image when left out.
 
     Returns:
-        (B, C, H, W); differentiable in the image and in the matrix.
+        (B, C, *size); differentiable in the image and in the matrix.
     """
-    B, _, H, W = image.shape
-    x = torch.arange(W, dtype=torch.float64, device=image.device)
-    y = torch.arange(H, dtype=torch.float64, device=image.device)
+    height, width = size or image.shape[-2:]
+    x = torch.arange(width, dtype=torch.float64, device=image.device)
+    y = torch.arange(height, dtype=torch.float64, device=image.device)
     # each homogeneous coordinate is linear in x and y: an outer sum, (3, B, H, W)
     columns = matrix.to(torch.float64).permute(1, 2, 0)[..., None, None]  # (3, 3, B, 1, 1)
     source = columns[:, 0] * x + (columns[:, 1] * y[:, None] + columns[:, 2])
-    depth = torch.where(source[2].abs() < 1e-8, 1e-8, source[2])  # the horizon is nowhere in the image
-    grid = torch.stack([(2 * source[0] / depth + 1) / W - 1, (2 * source[1] / depth + 1) / H - 1], dim=-1)
-    grid = grid.to(image.dtype).expand(B, H, W, 2)
+    depth = _off_horizon(source[2])
+    return read_at(image, torch.stack([source[0] / depth, source[1] / depth], dim=-1), outside)
+
+
+def read_at(image: Tensor, position: Tensor, outside: str = "zero") -> Tensor:
+    """Read the image between its pixels, bilinearly.
+
+    Args:
+        image: (B, C, H, W) floating in [0, 1].
+        position: (B, h, w, 2) or (1, h, w, 2), where each output pixel comes from, as (x, y) in pixels.
+        outside: as in `resample`.
+
+    Returns:
+        (B, C, h, w).
+    """
+    B, _, H, W = image.shape
+    grid = torch.stack([(2 * position[..., 0] + 1) / W - 1, (2 * position[..., 1] + 1) / H - 1], dim=-1)
+    grid = grid.to(image.dtype).expand(B, *grid.shape[1:])
     out = F.grid_sample(image, grid, mode="bilinear", padding_mode=PADDING[outside], align_corners=False)
     return out.clamp(0, 1)  # the four weights sum to 1 only up to rounding
+
+
+def moved(points: Tensor, matrix: Tensor) -> Tensor:
+    """Return (B, N, 2), the points (B, N, 2) as (x, y) mapped by (B, 3, 3) or (1, 3, 3), in float64."""
+    matrix = matrix.to(points.device, torch.float64)
+    mapped = points.to(torch.float64) @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]  # (B, N, 3)
+    return mapped[..., :2] / _off_horizon(mapped[..., 2:])
+
+
+def _off_horizon(depth: Tensor) -> Tensor:
+    return torch.where(depth.abs() < 1e-8, 1e-8, depth)  # the horizon is nowhere in the image
 
 
 def rotation(angle_deg: Tensor) -> Tensor:
