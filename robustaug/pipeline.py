@@ -6,7 +6,7 @@ pipeline has the operator's two halves, `sample(keys) -> params` and `apply(imag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,33 @@ class Pipeline(Operator):
         for position, child in enumerate(self.children):
             image = child.transform(image, params.get(str(position), {}))
         return image
+
+    def size_after(self, size: Sequence[int]) -> tuple[int, int]:
+        return self._sizes(size)[-1]
+
+    def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        def back(points: Tensor, params: Params) -> Tensor:
+            stages = zip(enumerate(self.children), self._sizes(size)[:-1], strict=True)
+            for (position, child), before in reversed([*stages]):
+                points = child.trace(points, before, params.get(str(position), {}))
+            return points
+
+        return _where_active(points, params, back)
+
+    def carry(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        def forth(points: Tensor, params: Params) -> Tensor:
+            for (position, child), before in zip(enumerate(self.children), self._sizes(size)[:-1], strict=True):
+                points = child.carry(points, before, params.get(str(position), {}))
+            return points
+
+        return _where_active(points, params, forth)
+
+    def _sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """The size before each child, and after the last."""
+        sizes = [(int(size[0]), int(size[1]))]
+        for child in self.children:
+            sizes.append(child.size_after(sizes[-1]))
+        return sizes
 
     def spec(self) -> dict[str, Any]:
         return {self.name: _children_spec(self.children) | _p_spec(self.p)}
@@ -119,6 +146,16 @@ class OneOf(Operator):
     def formula(self, image: Tensor, pick: Tensor, **params: Any) -> Tensor:
         return _route(self, image, pick, params)
 
+    def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        return _where_active(
+            points, params, lambda p, drawn: _route_points(self, "trace", p, size, drawn["pick"], drawn)
+        )
+
+    def carry(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        return _where_active(
+            points, params, lambda p, drawn: _route_points(self, "carry", p, size, drawn["pick"], drawn)
+        )
+
     def spec(self) -> dict[str, Any]:
         weights = {} if self.weights is None else {"weights": self.weights}
         return {self.name: _children_spec(self.children) | weights | _p_spec(self.p)}
@@ -161,6 +198,18 @@ class SomeOf(Operator):
         for turn in range(slots.shape[1]):
             image = _route(self, image, slots[:, turn], params)
         return image
+
+    def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        return _where_active(points, params, lambda p, drawn: self._in_turn("trace", p, size, drawn))
+
+    def carry(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        return _where_active(points, params, lambda p, drawn: self._in_turn("carry", p, size, drawn))
+
+    def _in_turn(self, way: str, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        turns = params["slots"].unbind(1)
+        for pick in reversed(turns) if way == "trace" else turns:
+            points = _route_points(self, way, points, size, pick, params)
+        return points
 
     def spec(self) -> dict[str, Any]:
         low, high = self.n
@@ -241,6 +290,27 @@ def _route(combinator: Any, image: Tensor, pick: Tensor, params: Params) -> Tens
             raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
         out = out.index_copy(0, chosen, changed)
     return out
+
+
+def _route_points(
+    combinator: Any, way: str, points: Tensor, size: Sequence[int], pick: Tensor, params: Params
+) -> Tensor:
+    """As `_route` for positions: `way` is the child's "trace" or "carry"."""
+    out = points
+    for position, child in enumerate(combinator.children):
+        chosen = (pick == position).nonzero()[:, 0]
+        if len(chosen):
+            drawn = take(params.get(str(position), {}), chosen)
+            out = out.index_copy(0, chosen, getattr(child, way)(points[chosen], size, drawn))
+    return out
+
+
+def _where_active(points: Tensor, params: Params, mapping: Callable[[Tensor, Params], Tensor]) -> Tensor:
+    """Move the positions of active samples only."""
+    params = dict(params)
+    active = params.pop("active", None)
+    out = mapping(points, params)
+    return out if active is None else torch.where(active[:, None, None], out, points)
 
 
 def _sample_children(children: Sequence[Operator], keys: Keys) -> Params:

@@ -139,7 +139,7 @@ class Operator:
         return int(size[0]), int(size[1])
 
     def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
-        """Return where positions in the result come from; only geometric operators move any.
+        """Return where positions in the result come from, NaN for nowhere; only geometric operators move any.
 
         Args:
             points: (B, N, 2), (x, y) in pixels of the result; the centre of the top left pixel is (0, 0).

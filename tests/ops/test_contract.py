@@ -30,6 +30,18 @@ def photographs() -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(crops, 32).round().to(torch.uint8)
 
 
+FAMILIES = {"geometry", "colour", "blur", "noise", "weather", "digital", "occlusion"}
+
+
+def size_after(operator, batch: torch.Tensor) -> tuple[int, ...]:
+    return (*batch.shape[:-2], *operator.size_after(batch.shape[-2:]))
+
+
+def chance(name: str, p: float) -> float:
+    """1 for what changes the size: a batch has one size."""
+    return 1.0 if "resizes" in lookup(name).tags else p
+
+
 def floating(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return (images.to(torch.float64) / 255).to(dtype)
 
@@ -43,8 +55,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def test_the_foundation_has_its_operators():
-    assert len(NAMES) >= 25
-    for family in ("geometry", "colour", "blur", "noise", "digital", "occlusion"):
+    assert len(NAMES) >= 90
+    for family in FAMILIES:
         assert tagged(family), family
 
 
@@ -52,7 +64,7 @@ def test_the_foundation_has_its_operators():
 def test_is_documented(name):
     entry = lookup(name)
     assert entry.summary.endswith((".", ":", ";")) or len(entry.summary) > 20
-    assert len(entry.tags & {"geometry", "colour", "blur", "noise", "digital", "occlusion"}) == 1
+    assert len(entry.tags & FAMILIES) == 1
     for space in robustaug.create(name).spaces.values():
         assert space.describe()
 
@@ -64,7 +76,7 @@ def test_keeps_shape_dtype_and_range_and_leaves_its_input_alone(name, dtype, pho
     batch = photographs[:3] if dtype == torch.uint8 else floating(photographs[:3], dtype)
     before = batch.clone()
     out = operator(batch, seed=1)
-    assert out.shape == batch.shape
+    assert out.shape == size_after(operator, batch)
     assert out.dtype == dtype
     assert torch.equal(batch, before)
     assert torch.isfinite(out.double()).all()
@@ -73,13 +85,13 @@ def test_keeps_shape_dtype_and_range_and_leaves_its_input_alone(name, dtype, pho
     reference = operator(floating(batch, torch.float32) if dtype == torch.uint8 else batch.float(), seed=1)
     expected = (reference * 255).round() if dtype == torch.uint8 else reference
     assert distance(out, expected) <= tolerance(dtype)
-    assert operator(batch[0], seed=1).shape == batch[0].shape
+    assert operator(batch[0], seed=1).shape == size_after(operator, batch[0])
 
 
 @every_operator
 @pytest.mark.parametrize("as_uint8", [True, False], ids=["uint8", "float32"])
 def test_a_sample_does_not_notice_its_batch(name, as_uint8, photographs):
-    operator = robustaug.create(name, p=0.8)
+    operator = robustaug.create(name, p=chance(name, 0.8))
     batch = photographs[:6] if as_uint8 else floating(photographs[:6])
     index = torch.tensor([40, 3, 17, 8, 0, 2**40])
     whole = operator(batch, seed=5, epoch=2, index=index)
@@ -104,12 +116,16 @@ def test_same_keys_same_result_and_another_seed_another(name, photographs):
 def test_leaves_the_global_generator_alone(name, photographs):
     torch.manual_seed(11)
     before = torch.random.get_rng_state()
-    robustaug.create(name, p=0.5)(photographs, seed=9)
+    robustaug.create(name, p=chance(name, 0.5))(photographs, seed=9)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @every_operator
 def test_p_zero_changes_nothing_and_p_picks_samples(name, photographs):
+    if "resizes" in lookup(name).tags:
+        with pytest.raises(ValueError, match=f"{name} changes the size .* a batch has one size"):
+            robustaug.create(name, p=0)(photographs)
+        return
     for batch in (photographs, floating(photographs, torch.float16)):
         assert torch.equal(robustaug.create(name, p=0)(batch), batch)
     batch = floating(photographs)
@@ -154,7 +170,7 @@ def test_without_severities_says_so(name):
 
 @every_operator
 def test_stored_parameters_replay_exactly(name, photographs, tmp_path):
-    operator = robustaug.create(name, p=0.7)
+    operator = robustaug.create(name, p=chance(name, 0.7))
     params = operator.sample(Keys.of(2, len(photographs)))
     kept = copy.deepcopy(params)
     first = operator.apply(photographs, params)
@@ -173,7 +189,7 @@ def test_memory_layout_does_not_matter(name, photographs):
     strided = batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     assert not strided.is_contiguous()
     assert distance(operator(strided), operator(batch)) <= 1e-6
-    flipped = batch[:, :, :, ::2]
+    flipped = batch[:, :, ::2, ::2]
     assert distance(operator(flipped), operator(flipped.contiguous())) <= 1e-6
     expanded = batch[:1].expand(4, -1, -1, -1)
     assert distance(operator(expanded), operator(expanded.contiguous())) <= 1e-6
@@ -183,12 +199,17 @@ def test_memory_layout_does_not_matter(name, photographs):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_empty_batches_and_single_pixels(name, dtype):
     operator = robustaug.create(name)
-    assert operator(torch.zeros(0, 3, 8, 8, dtype=dtype)).shape == (0, 3, 8, 8)
+    empty = torch.zeros(0, 3, 8, 8, dtype=dtype)
+    assert operator(empty).shape == size_after(operator, empty)
     top = 255 if dtype == torch.uint8 else 1
     for shape in [(2, 3, 1, 1), (2, 1, 1, 1), (2, 3, 1, 7), (2, 3, 2, 2), (2, 1, 5, 1)]:
+        if "square" in lookup(name).tags and shape[2] != shape[3]:
+            with pytest.raises(ValueError, match="needs square images"):
+                robustaug.create(name, turns=1)(torch.zeros(shape, dtype=dtype))
+            continue
         for value in (0, top):
             out = operator(torch.full(shape, value, dtype=dtype))
-            assert out.shape == shape
+            assert out.shape == size_after(operator, out.new_empty(shape))
             assert torch.isfinite(out.float()).all()
             assert 0 <= out.min() <= out.max() <= top
 
@@ -197,20 +218,21 @@ def test_empty_batches_and_single_pixels(name, dtype):
 def test_channels(name, photographs):
     operator = robustaug.create(name)
     grey, five = photographs[:4, :1], photographs[:4, [0, 1, 2, 1, 0]]
-    assert operator(grey).shape == grey.shape
+    assert operator(grey).shape == size_after(operator, grey)
     if "rgb" in lookup(name).tags:
         assert torch.equal(operator(grey), grey)
         with pytest.raises(ValueError, match=rf"{name} needs 3 channels .* got 5"):
             operator(five)
     else:
-        assert operator(five).shape == five.shape
+        assert operator(five).shape == size_after(operator, five)
 
 
 @pytest.mark.parametrize("name", tagged("differentiable"))
 def test_gradients_are_those_of_the_formula(name):
     operator = robustaug.create(name)
     generator = torch.Generator().manual_seed(3)
-    image = (0.2 + 0.6 * torch.rand(2, 3, 5, 4, generator=generator, dtype=torch.float64)).requires_grad_()
+    shape = (4, 4) if "square" in lookup(name).tags else (5, 4)
+    image = (0.2 + 0.6 * torch.rand(2, 3, *shape, generator=generator, dtype=torch.float64)).requires_grad_()
     params = operator.sample(Keys.of(1, 2))
     assert torch.autograd.gradcheck(lambda x: operator.apply(x, params), image, eps=1e-7, atol=1e-5)
 
@@ -225,7 +247,7 @@ def test_gradients_stay_finite_at_black_white_and_grey(name):
 
 @every_operator
 def test_spec_and_repr_rebuild_the_operator(name, photographs):
-    variants = [{}, {"p": 0.25}]
+    variants = [{}, {"p": chance(name, 0.25)}]
     if robustaug.create(name).has_severities():
         variants += [{"severity": s} for s in SEVERITIES]
     for params in variants:

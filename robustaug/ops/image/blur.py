@@ -1,8 +1,8 @@
 """Blur: each pixel becomes a mean of its surroundings. Any number of channels; the border reflects.
 
-Lengths are in pixels. The severities of gaussian_blur, defocus_blur and motion_blur are those published for
-CIFAR-10-C (Hendrycks & Dietterich 2019), made for 32 x 32 images: for larger ones set the length yourself,
-in proportion to the side.
+Lengths are in pixels. The severities of gaussian_blur and defocus_blur are those published for CIFAR-10-C
+(Hendrycks & Dietterich 2019), made for 32 x 32 images: for larger ones set the length yourself, in proportion to the
+side.
 """
 
 from __future__ import annotations
@@ -35,6 +35,32 @@ def gaussian_taps(sigma_px: Tensor) -> Tensor:
     at = offsets(reach(cut), sigma)
     taps = torch.exp(-0.5 * (at / sigma) ** 2) * (at.abs() <= cut)
     return taps / taps.sum(dim=1, keepdim=True)
+
+
+def streak(sigma_px: Tensor, angle_deg: Tensor) -> Tensor:
+    """Return (B, K, K), the kernel of a one-sided Gaussian trail cut at 4 sigma, placed between pixels."""
+    sigma = sigma_px.to(torch.float64).clamp(min=_NO_LENGTH)[:, None]
+    step = torch.arange(reach(4 * sigma) + 1, dtype=torch.float64, device=sigma.device)  # pixels along the trail
+    return _trail(torch.exp(-0.5 * (step / sigma) ** 2) * (step <= 4 * sigma), angle_deg)
+
+
+def line(length_px: Tensor, angle_deg: Tensor) -> Tensor:
+    """Return (B, K, K), the kernel of an even trail of length_px, one pixel at least."""
+    length = length_px.to(torch.float64).clamp(min=1)[:, None]
+    step = torch.arange(reach(length), dtype=torch.float64, device=length.device)
+    return _trail((length - step).clamp(0, 1), angle_deg)
+
+
+def _trail(weight: Tensor, angle_deg: Tensor) -> Tensor:
+    """Lay weights (B, S), one a pixel's step, along a direction; the kernel sums to 1."""
+    angle = torch.deg2rad(angle_deg.to(torch.float64))[:, None]
+    step = torch.arange(weight.shape[1], dtype=torch.float64, device=weight.device)
+    at = offsets(weight.shape[1] - 1, weight)
+    # each step is shared between the pixels beside it: (B, S, K)
+    share_x = (1 - (at - (step * torch.cos(angle))[..., None]).abs()).clamp(min=0)
+    share_y = (1 - (at - (step * torch.sin(angle))[..., None]).abs()).clamp(min=0)
+    kernel = (share_y * weight[..., None]).transpose(1, 2) @ share_x  # (B, K, K)
+    return kernel / kernel.sum(dim=(1, 2), keepdim=True)
 
 
 @register("image.gaussian_blur", tags={"blur", "differentiable"})
@@ -100,21 +126,11 @@ class MotionBlur(Operator):
     between pixels, so that the angle matters smoothly, and ends at 4 sigma.
     """
 
-    sigma_px = uniform(0.5, 2.5, unit="px", identity=0.0, bounds=(0, 250), severity=(1.0, 1.5, 2.0, 2.0, 2.5))
+    sigma_px = uniform(0.5, 2.5, unit="px", identity=0.0, bounds=(0, 250), severity=(1.0, 1.5, 2.0, 2.5, 3.2))
     angle_deg = uniform(-45, 45, unit="degrees")
 
     def formula(self, image: Tensor, sigma_px: Tensor, angle_deg: Tensor) -> Tensor:
-        sigma = sigma_px.to(torch.float64).clamp(min=_NO_LENGTH)[:, None]
-        angle = torch.deg2rad(angle_deg.to(torch.float64))[:, None]
-        longest = reach(4 * sigma)
-        step = torch.arange(longest + 1, dtype=torch.float64, device=image.device)  # pixels along the trail
-        weight = torch.exp(-0.5 * (step / sigma) ** 2) * (step <= 4 * sigma)  # (B, S)
-        at = offsets(longest, sigma)
-        # each step is shared between the pixels beside it: (B, S, K)
-        share_x = (1 - (at - (step * torch.cos(angle))[..., None]).abs()).clamp(min=0)
-        share_y = (1 - (at - (step * torch.sin(angle))[..., None]).abs()).clamp(min=0)
-        kernel = (share_y * weight[..., None]).transpose(1, 2) @ share_x  # (B, K, K)
-        return convolve(image, kernel / kernel.sum(dim=(1, 2), keepdim=True))
+        return convolve(image, streak(sigma_px, angle_deg))
 
 
 @register("image.sharpness", tags={"blur", "differentiable"})

@@ -151,7 +151,7 @@ class Resize(Sized):
         return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
-@register("image.transpose", tags={"geometry", "resizes", "differentiable"})
+@register("image.transpose", tags={"geometry", "differentiable"})
 class Transpose(Geometric):
     """Swap rows and columns: mirror the image about its main diagonal."""
 

@@ -38,7 +38,6 @@ def times(*factors: float) -> tuple:
 class HorizontalFlip(Geometric):
     """Mirror the image left to right; set `p` to mirror only some samples."""
 
-
     def matrix(self, size: Size) -> Tensor:
         """Return (1, 3, 3): every sample is mirrored alike."""
         return torch.tensor([[[-1.0, 0, size[1] - 1], [0, 1, 0], [0, 0, 1]]], dtype=torch.float64)
@@ -50,7 +49,6 @@ class HorizontalFlip(Geometric):
 @register("image.vertical_flip", tags={"geometry", "differentiable"})
 class VerticalFlip(Geometric):
     """Mirror the image top to bottom; set `p` to mirror only some samples."""
-
 
     def matrix(self, size: Size) -> Tensor:
         """Return (1, 3, 3): every sample is mirrored alike."""
@@ -123,9 +121,7 @@ class Affine(Geometric):
 
     angle_deg = uniform(-10, 10, unit="degrees", identity=0.0, severity=both(3, 6, 9, 13, 18))
     x = uniform(-0.08, 0.08, unit="of width", identity=0.0, bounds=(-1, 1), severity=both(0.02, 0.04, 0.07, 0.1, 0.14))
-    y = uniform(
-        -0.08, 0.08, unit="of height", identity=0.0, bounds=(-1, 1), severity=both(0.02, 0.04, 0.07, 0.1, 0.14)
-    )
+    y = uniform(-0.08, 0.08, unit="of height", identity=0.0, bounds=(-1, 1), severity=both(0.02, 0.04, 0.07, 0.1, 0.14))
     factor = log_uniform(
         0.9, 1.1, unit="×", identity=1.0, bounds=(0.05, 20), severity=times(1.03, 1.06, 1.1, 1.15, 1.2)
     )

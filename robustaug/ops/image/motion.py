@@ -47,8 +47,28 @@ class Geometric(Operator):
         size = image.shape[-2:]
         return resample(image, self.matrix(size, **params), self.outside, self.size_after(size))
 
+    def transform(self, batch: Tensor, params: Params) -> Tensor:
+        before, after = tuple(batch.shape[-2:]), self.size_after(batch.shape[-2:])
+        if before != after and "active" in params:
+            raise ValueError(
+                f"{self.name} changes the size from {before} to {after}, so it needs p=1: a batch has one size"
+            )
+        if len(batch) == 0:
+            return batch.new_zeros(0, batch.shape[1], *after)
+        return super().transform(batch, params)
+
     def trace(self, points: Tensor, size: Size, params: Params) -> Tensor:
-        return _for_active(self.source, points, size, params)
+        """Positions beyond the border become NaN, or its nearest point where the edge repeats; NaN stays NaN."""
+        lost = points.isnan().any(dim=-1, keepdim=True)
+        moved_to = _for_active(self.source, torch.where(lost, 0.0, points), size, params)
+        limit = torch.tensor([size[1], size[0]], dtype=moved_to.dtype, device=moved_to.device) - 0.5
+        if self.outside == "edge":
+            moved_to = moved_to.clamp(min=-0.5).minimum(limit)
+        else:
+            # a rounding must not lose the outermost half pixel
+            beyond = (moved_to < -0.5 - 1e-6) | (moved_to > limit + 1e-6)
+            lost = lost | beyond.any(dim=-1, keepdim=True)
+        return torch.where(lost, torch.nan, moved_to)
 
     def carry(self, points: Tensor, size: Size, params: Params) -> Tensor:
         return _for_active(self.target, points, size, params)

@@ -145,23 +145,24 @@ class RollingShutter(Warp):
 
 @register("image.grid_shuffle", tags={"geometry", "differentiable"})
 class GridShuffle(Warp):
-    """Cut the image into cells x cells squares and lay them out in a random order.
+    """Cut the image into cells x cells squares and lay a `share` of them out in a random order.
 
     Where the side is no multiple of `cells` the remainder at the right and bottom stays; there are never more cells
     than pixels.
     """
 
-    cells = integer(2, 4, unit="a side", identity=1, bounds=(1, _MOST_CELLS), severity=(2, 3, 4, 6, 8))
+    cells = integer(2, 4, unit="a side", identity=1, bounds=(1, _MOST_CELLS))
+    share = uniform(1.0, 1.0, unit="of the squares", identity=0.0, bounds=(0, 1), severity=(0.2, 0.4, 0.6, 0.8, 1.0))
     order = noise_key()
 
-    def source(self, points: Tensor, size: Size, cells: Tensor, order: Tensor) -> Tensor:
-        return self._swapped(points, size, cells, order, back=False)
+    def source(self, points: Tensor, size: Size, **params: Tensor) -> Tensor:
+        return self._swapped(points, size, back=False, **params)
 
-    def target(self, points: Tensor, size: Size, cells: Tensor, order: Tensor) -> Tensor:
-        return self._swapped(points, size, cells, order, back=True)
+    def target(self, points: Tensor, size: Size, **params: Tensor) -> Tensor:
+        return self._swapped(points, size, back=True, **params)
 
     @staticmethod
-    def _swapped(points: Tensor, size: Size, cells: Tensor, order: Tensor, back: bool) -> Tensor:
+    def _swapped(points: Tensor, size: Size, cells: Tensor, share: Tensor, order: Tensor, back: bool) -> Tensor:
         points = points.to(torch.float64)
         scale = torch.tensor([size[1], size[0]], dtype=torch.float64, device=points.device)
         number = torch.minimum(cells[:, None].to(torch.float64), scale)  # (B, 2) cells across and down
@@ -169,11 +170,15 @@ class GridShuffle(Warp):
         cell = torch.floor((points + 0.5) / length)
         inside = ((cell >= 0) & (cell < number[:, None])).all(dim=-1, keepdim=True)
         cell = cell.clamp(min=0).minimum(number[:, None] - 1)
-        draws = uniform_field(order, (_MOST_CELLS**2,))
+        draws = uniform_field(order, (2, _MOST_CELLS**2))
         count = number.prod(dim=1, keepdim=True)  # (B, 1)
-        unused = torch.arange(_MOST_CELLS**2, device=points.device) >= count
-        drawn = torch.where(unused, 2.0, draws).argsort(dim=1, stable=True)  # which cell each one comes from
-        table = drawn.argsort(dim=1, stable=True) if back else drawn
+        index = torch.arange(_MOST_CELLS**2, device=points.device)
+        chosen = (index < count) & (draws[:, 1] < share[:, None])
+        # the chosen cells first, in order and at random; the others behind them, each at its own place
+        here = torch.where(chosen, index, _MOST_CELLS**2 + index).argsort(dim=1)
+        there = torch.where(chosen, draws[:, 0], 2.0 + index).argsort(dim=1, stable=True)
+        table = torch.zeros_like(here)
+        table.scatter_(1, *((there, here) if back else (here, there)))  # which cell each one comes from
         across = number[:, :1]
         taken = table.gather(1, (cell[..., 1] * across + cell[..., 0]).long()).to(torch.float64)
         other = torch.stack([taken % across, torch.floor(taken / across)], dim=-1)

