@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tv
 
 import robustaug
@@ -13,10 +14,11 @@ from robustaug.rng import Keys
 
 NAMES = robustaug.list(kind="operator", modality="image")
 GEOMETRY = [name for name in NAMES if isinstance(robustaug.create(name), Geometric)]
+EXACT = [name for name in GEOMETRY if not isinstance(robustaug.create(name), Warp) and name != "image.perspective"]
 EVERYTHING = Pipeline(
     [
         {"image.rotate": {"angle_deg": 12, "p": 0.7}},
-        {"compose.one_of": {"of": ["image.elastic", "image.horizontal_flip", "image.gaussian_noise"]}},
+        {"compose.one_of": {"of": ["image.elastic", "image.horizontal_flip", "image.gamma"]}},
         {"compose.some_of": {"of": ["image.translate", "image.zoom", "image.perspective"], "n": [0, 3]}},
         {"image.crop": {"size": [56, 48]}},
         {"image.resize": {"size": 64}},
@@ -57,7 +59,8 @@ def test_a_keypoint_lies_where_the_pixel_it_marks_went(name):
     H, W = out.image.shape[-2:]
     whole = ((there > 6) & (there < torch.tensor([W - 7.0, H - 7.0]))).all(1)
     assert whole.sum() >= 4
-    assert (centroid(out.image) - there)[whole].abs().max() < 0.5
+    # a warp magnifies one side of a spot more than the other, which moves its centroid
+    assert (centroid(out.image) - there)[whole].abs().max() < (0.1 if name in EXACT else 1.5)
 
 
 @pytest.mark.parametrize("name", [*GEOMETRY, "everything"])
@@ -111,16 +114,14 @@ def test_what_moves_no_pixel_leaves_targets_alone(name):
 
 BOX = torch.tensor([[[4.0, 6, 20, 18], [0, 0, 40, 30]]])
 SHARED = [
-    ("image.horizontal_flip", {}, lambda b: tv.horizontal_flip_bounding_boxes(b, "XYXY", (30, 40))),
-    ("image.vertical_flip", {}, lambda b: tv.vertical_flip_bounding_boxes(b, "XYXY", (30, 40))),
-    ("image.resize", {"size": [60, 20]}, lambda b: tv.resize_bounding_boxes(b, (30, 40), [60, 20])[0]),
-    ("image.pad", {"size": [40, 50]}, lambda b: b + 5),
-    (
-        "image.center_crop",
-        {"size": [20, 30]},
-        lambda b: tv.center_crop_bounding_boxes(b, "XYXY", (30, 40), [20, 30])[0],
-    ),
-    ("image.translate", {"x": 0.1, "y": -0.1}, lambda b: (b + torch.tensor([4.0, -3, 4, -3])).clamp(min=0)),
+    ("image.horizontal_flip", {}, tv.horizontal_flip),
+    ("image.vertical_flip", {}, tv.vertical_flip),
+    ("image.resize", {"size": [60, 20]}, lambda b: tv.resize(b, [60, 20])),
+    ("image.pad", {"size": [40, 50]}, lambda b: tv.pad(b, [5, 5, 5, 5])),
+    ("image.center_crop", {"size": [20, 30]}, lambda b: tv.center_crop(b, [20, 30])),
+    ("image.translate", {"x": 0.1, "y": -0.1}, lambda b: tv.affine(b, 0.0, [4.0, -3.0], 1.0, [0.0, 0.0])),
+    ("image.rotate", {"angle_deg": 30}, lambda b: tv.rotate(b, 30.0)),
+    ("image.shear", {"x_deg": 10, "y_deg": 0}, lambda b: tv.affine(b, 0.0, [0.0, 0.0], 1.0, [10.0, 0.0])),
 ]
 
 
@@ -128,8 +129,8 @@ SHARED = [
 def test_boxes_agree_with_torchvision(name, params, theirs):
     operator = robustaug.create(name, **params)
     out = draw_with_targets(operator, torch.zeros(1, 3, 30, 40), Targets(boxes=BOX))
-    H, W = out.image.shape[-2:]
-    want = torch.minimum(theirs(BOX[0].clone()).float(), torch.tensor([W, H, W, H]).float())
+    given = tv_tensors.BoundingBoxes(BOX[0], format="XYXY", canvas_size=(30, 40))  # type: ignore[call-overload]
+    want = tv.clamp_bounding_boxes(theirs(given)).as_subclass(torch.Tensor)
     assert (torch.as_tensor(out.targets.boxes)[0] - want).abs().max() < 1e-4
 
 
