@@ -33,6 +33,8 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "image": Family("operator", "image", "robustaug.ops.image"),
+    "imagenet_c": Family("operator", "image", "robustaug.ops.corruptions"),
+    "cifar_c": Family("operator", "image", "robustaug.ops.corruptions"),
     "text": Family("operator", "text", None),
     "signal": Family("operator", "signal", "robustaug.ops.signal"),
     "tabular": Family("operator", "tabular", None),

@@ -84,7 +84,9 @@ def test_keeps_shape_dtype_and_range_and_leaves_its_input_alone(name, dtype, pho
     assert out.max() <= (255 if dtype == torch.uint8 else 1)
     reference = operator(floating(batch, torch.float32) if dtype == torch.uint8 else batch.float(), seed=1)
     expected = (reference * 255).round() if dtype == torch.uint8 else reference
-    assert distance(out, expected) <= tolerance(dtype)
+    apart = (out.double() - expected.double()).abs() > tolerance(dtype)
+    # an operator with steps may round a value that lies on one to the other side
+    assert float(apart.double().mean()) <= (0 if "differentiable" in lookup(name).tags else 1e-3)
     assert operator(batch[0], seed=1).shape == size_after(operator, batch[0])
 
 
@@ -153,7 +155,9 @@ def test_identity_parameters_change_nothing(name, photographs):
     assert distance(operator(noise), noise) <= 1e-5
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if robustaug.create(n).has_severities()])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if robustaug.create(n).has_severities() and "published" not in lookup(n).tags]
+)
 def test_damage_grows_with_severity(name, photographs):
     batch = floating(photographs)
     damage = [float((robustaug.create(name, severity=s)(batch) - batch).abs().mean()) for s in SEVERITIES]

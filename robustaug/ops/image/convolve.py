@@ -5,7 +5,7 @@ Legend: B samples, C channels, H rows, W columns, K taps (odd).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +22,31 @@ def reflected(n: int, radius: int, device: torch.device) -> Tensor:
     return torch.minimum(position, period - position).clamp(max=n - 1) if n > 1 else torch.zeros_like(position)
 
 
-def pad(image: Tensor, rows: int, columns: int) -> Tensor:
-    """Return (B, C, H + 2 rows, W + 2 columns), the border reflected."""
+def repeated(n: int, radius: int, device: torch.device) -> Tensor:
+    """As `reflected`, the outermost pixel repeated: a a | a b c | c c."""
+    return torch.arange(-radius, n + radius, device=device).clamp(0, n - 1)
+
+
+def mirrored(n: int, radius: int, device: torch.device) -> Tensor:
+    """As `reflected`, the outermost pixel doubled: b a | a b c | c b (SciPy's "reflect")."""
+    position = torch.arange(-radius, n + radius, device=device) % (2 * n)
+    return torch.minimum(position, 2 * n - 1 - position)
+
+
+Border = Callable[[int, int, torch.device], Tensor]
+
+
+def pad(image: Tensor, rows: int, columns: int, border: Border = reflected) -> Tensor:
+    """Return (B, C, H + 2 rows, W + 2 columns), the border as `border` says."""
     H, W = image.shape[-2:]
     if rows:
-        image = image.index_select(2, reflected(H, rows, image.device))
+        image = image.index_select(2, border(H, rows, image.device))
     if columns:
-        image = image.index_select(3, reflected(W, columns, image.device))
+        image = image.index_select(3, border(W, columns, image.device))
     return image
 
 
-def convolve_separable(image: Tensor, taps: Tensor) -> Tensor:
+def convolve_separable(image: Tensor, taps: Tensor, border: Border = reflected) -> Tensor:
     """Filter the rows and then the columns with each sample's taps.
 
     Tap by tap, so that taps which are zero change nothing at all: a sample does not notice that another
@@ -41,14 +55,20 @@ def convolve_separable(image: Tensor, taps: Tensor) -> Tensor:
     Args:
         image: (B, C, H, W).
         taps: (B, K), symmetric, each row sums to 1.
+        border: what lies beyond.
     """
+    return filtered(image, taps, border).clamp(0, 1)
+
+
+def filtered(image: Tensor, taps: Tensor, border: Border = reflected) -> Tensor:
+    """As `convolve_separable` for values of any range: nothing is clamped."""
     H, W = image.shape[-2:]
     radius = taps.shape[1] // 2
     weights = taps.to(image.dtype)[:, :, None, None, None].unbind(1)  # K times (B, 1, 1, 1)
-    wide = pad(image, 0, radius)
+    wide = pad(image, 0, radius, border)
     across = sum_of(weight * wide[..., i : i + W] for i, weight in enumerate(weights))
-    tall = pad(across, radius, 0)
-    return sum_of(weight * tall[..., i : i + H, :] for i, weight in enumerate(weights)).clamp(0, 1)
+    tall = pad(across, radius, 0, border)
+    return sum_of(weight * tall[..., i : i + H, :] for i, weight in enumerate(weights))
 
 
 def convolve(image: Tensor, kernel: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.image.blur import gaussian_taps
-from robustaug.ops.image.convolve import convolve, convolve_separable, pad, sum_of
+from robustaug.ops.image.convolve import convolve, convolve_separable, filtered, sum_of
 from robustaug.ops.image.motion import grid
 from robustaug.ops.image.resample import centred, read_at, resample, scaling
 from robustaug.ops.operator import Operator, rows
@@ -117,14 +117,4 @@ class Ringing(Operator):
         at = torch.arange(-7, 8, dtype=torch.float64, device=image.device)
         taps = torch.sinc(at * cutoff.to(torch.float64)[:, None])
         taps = taps / taps.sum(dim=1, keepdim=True)
-        return _filtered(image, taps).clamp(0, 1)
-
-
-def _filtered(image: Tensor, taps: Tensor) -> Tensor:
-    """As `convolve_separable`, but without a clamp between rows and columns: a sinc overshoots."""
-    H, W = image.shape[-2:]
-    radius = taps.shape[1] // 2
-    weights = taps.to(image.dtype)[:, :, None, None, None].unbind(1)
-    wide = pad(image, 0, radius)
-    tall = pad(sum_of(weight * wide[..., i : i + W] for i, weight in enumerate(weights)), radius, 0)
-    return sum_of(weight * tall[..., i : i + H, :] for i, weight in enumerate(weights))
+        return filtered(image, taps).clamp(0, 1)

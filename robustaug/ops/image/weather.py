@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.image.blur import gaussian_taps, line, streak
-from robustaug.ops.image.convolve import convolve, convolve_separable
+from robustaug.ops.image.convolve import convolve, convolve_separable, filtered
 from robustaug.ops.image.fractal import clouds, grains, scatter
 from robustaug.ops.image.light import positions
 from robustaug.ops.operator import Operator, rows
@@ -125,8 +125,6 @@ class Spatter(Operator):
 
 def smoothed(field: Tensor, sigma_px: Tensor) -> Tensor:
     """Smooth a random field (B, 1, H, W) and bring each sample back to mean 0 and standard deviation 1."""
-    low, high = field.amin(dim=(1, 2, 3), keepdim=True), field.amax(dim=(1, 2, 3), keepdim=True)
-    # convolution clamps to [0, 1]
-    soft = convolve_separable((field - low) / (high - low).clamp(min=1e-6), gaussian_taps(sigma_px))
+    soft = filtered(field, gaussian_taps(sigma_px))
     soft = soft - soft.mean(dim=(2, 3), keepdim=True)
     return soft / soft.std(dim=(2, 3), keepdim=True, correction=0).clamp(min=1e-6)
