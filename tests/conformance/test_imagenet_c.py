@@ -372,8 +372,8 @@ def test_elastic_transform_moves_pixels_as_far_as_published(family, severity):
     want = np.stack(want)
     # the median: three points that nearly fall on a line throw pixels far
     assert abs(np.median(np.abs(got)) / np.median(np.abs(want)) - 1) <= 0.25
-    rough = [np.diff(d, n=2, axis=1).std() for d in (got, want)]  # what the affine part does not have
-    assert rough[0] == pytest.approx(rough[1], rel=0.1, abs=1e-4)
+    rough = [np.median(np.abs(np.diff(d, n=2, axis=1))) for d in (got, want)]  # what the affine part does not have
+    assert rough[0] == pytest.approx(rough[1], rel=0.2, abs=1e-4)
 
 
 def test_severity_three_is_the_default():

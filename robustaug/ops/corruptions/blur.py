@@ -59,14 +59,13 @@ class DefocusBlur(blur.DefocusBlur):
 
 
 def _disk(radius: float, alias: float) -> Tensor:
-    """Return (1, K, K) float64, summing to 1."""
+    """Return (1, K, K) float64, summing to 1 before the softening: what the mirror adds brightens, as published."""
     wide, near = (8, 1) if radius <= 8 else (int(radius), 2)
     at = torch.arange(-wide, wide + 1, dtype=torch.float64)
     disk = (at[:, None] ** 2 + at**2 <= radius**2).to(torch.float64)
     step = torch.arange(-near, near + 1, dtype=torch.float64)
     taps = torch.exp(-0.5 * (step / max(alias, 1e-6)) ** 2)
-    soft = filtered(disk[None, None], (taps / taps.sum())[None])[0]
-    return soft / soft.sum()
+    return filtered((disk / disk.sum())[None, None], (taps / taps.sum())[None])[0]
 
 
 @published(

@@ -102,7 +102,8 @@ def frost_texture(key: Tensor, height: int, width: int) -> Tensor:
     ridges = ridges - ridges.mean(dim=(2, 3), keepdim=True)
     spread = ridges.std(dim=(2, 3), keepdim=True, correction=0).clamp(min=1e-6)
     dark, bright = (torch.tensor(c, device=key.device).reshape(1, 3, 1, 1) for c in FROST_COLOURS)
-    mean = dark + (bright - dark) * rows(scatter(key, 1)[:, 0])
+    # most of the photographs are dark
+    mean = dark + (bright - dark) * rows(scatter(key, 1)[:, 0] ** 3)
     return (mean + 0.1 * ridges / spread).clamp(0, 1)
 
 
