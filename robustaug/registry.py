@@ -35,6 +35,8 @@ FAMILIES: dict[str, Family] = {
     "image": Family("operator", "image", "robustaug.ops.image"),
     "imagenet_c": Family("operator", "image", "robustaug.ops.corruptions"),
     "cifar_c": Family("operator", "image", "robustaug.ops.corruptions"),
+    "policy": Family("operator", "image", "robustaug.ops.policies"),
+    "mixing": Family("mixer", "image", "robustaug.ops.mixing"),
     "text": Family("operator", "text", None),
     "signal": Family("operator", "signal", "robustaug.ops.signal"),
     "tabular": Family("operator", "tabular", None),

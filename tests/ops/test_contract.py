@@ -30,7 +30,7 @@ def photographs() -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(crops, 32).round().to(torch.uint8)
 
 
-FAMILIES = {"geometry", "colour", "blur", "noise", "weather", "digital", "occlusion"}
+FAMILIES = {"policy", "geometry", "colour", "blur", "noise", "weather", "digital", "occlusion"}
 
 
 def size_after(operator, batch: torch.Tensor) -> tuple[int, ...]:

@@ -75,8 +75,7 @@ class GlassBlur(Operator):
         length = rows(reach) * min(H, W)  # px
         away = (2 * uniform_field(scatter, (H, W, 2)) - 1).to(torch.float64) * length
         position = grid(H, W, image.device) + away
-        # the glass is smooth on the scale of a third of its reach
-        return convolve_separable(read_at(image, position, "edge"), gaussian_taps(length.flatten() / 3))
+        return convolve_separable(read_at(image, position, "edge"), gaussian_taps(length.flatten() / 6))
 
 
 @register("image.unsharp_mask", tags={"blur", "differentiable"})

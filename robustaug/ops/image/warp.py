@@ -145,7 +145,7 @@ class RollingShutter(Warp):
 
 @register("image.grid_shuffle", tags={"geometry", "differentiable"})
 class GridShuffle(Warp):
-    """Cut the image into cells x cells squares and lay a `share` of them out in a random order.
+    """Cut the image into cells x cells squares and move a `share` of them to each other's places.
 
     Where the side is no multiple of `cells` the remainder at the right and bottom stays; there are never more cells
     than pixels.
@@ -174,9 +174,10 @@ class GridShuffle(Warp):
         count = number.prod(dim=1, keepdim=True)  # (B, 1)
         index = torch.arange(_MOST_CELLS**2, device=points.device)
         chosen = (index < count) & (draws[:, 1] < share[:, None])
-        # the chosen cells first, in order and at random; the others behind them, each at its own place
-        here = torch.where(chosen, index, _MOST_CELLS**2 + index).argsort(dim=1)
-        there = torch.where(chosen, draws[:, 0], 2.0 + index).argsort(dim=1, stable=True)
+        # the chosen cells first, in a random order; each takes the next one's place, so that every one of them moves
+        here = torch.where(chosen, draws[:, 0], 2.0 + index).argsort(dim=1, stable=True)
+        many = chosen.sum(dim=1, keepdim=True)
+        there = here.gather(1, torch.where(index < many, (index + 1) % many.clamp(min=1), index))
         table = torch.zeros_like(here)
         table.scatter_(1, *((there, here) if back else (here, there)))  # which cell each one comes from
         across = number[:, :1]
