@@ -33,7 +33,7 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "image": Family("operator", "image", "robustaug.ops.image"),
-    "text": Family("operator", "text", None),
+    "text": Family("operator", "text", "robustaug.ops.text"),
     "signal": Family("operator", "signal", "robustaug.ops.signal"),
     "tabular": Family("operator", "tabular", None),
     "compose": Family("combinator", None, "robustaug.pipeline"),
@@ -43,6 +43,7 @@ FAMILIES: dict[str, Family] = {
     "ood": Family("score", None, "robustaug.trust.ood"),
     "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
     "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
+    "nlpaug": Family("operator", "text", None, adapter="robustaug.ops.adapters.nlpaug"),
 }
 
 
