@@ -61,8 +61,8 @@ def spans(inside: np.ndarray, start: np.ndarray) -> Words:
     edge = np.flatnonzero(step)
     begin, end = edge[0::2], edge[1::2]
     if len(joined):
-        begin = np.sort(np.concatenate([begin, joined]))
-        end = np.sort(np.concatenate([end, joined]))
+        begin = np.insert(begin, np.searchsorted(begin, joined), joined)
+        end = np.insert(end, np.searchsorted(end, joined), joined)
     first = np.searchsorted(begin, start)
     return Words(begin, end, np.repeat(np.arange(len(start) - 1), np.diff(first)), first)
 
