@@ -87,7 +87,7 @@ class SwapNumbers(TextOperator):
         # one of the nine others; of the eight others where 1 to 9 must stay 1 to 9
         nonzero = leading & (value > 0)
         other = np.where(
-            nonzero, 1 + (value - 1 + 1 + draws.below(word, 8)) % 9, (value + 1 + draws.below(word, 9)) % 10
+            nonzero, 1 + (value + draws.below(word, 8)) % 9, (value + 1 + draws.below(word, 9)) % 10
         )
         out = code.copy()
         out[hit] = (other + ord("0")).astype(np.uint32)
