@@ -98,7 +98,7 @@ class Paraphrase(ModelOperator):
 class BackTranslation(ModelOperator):
     """Translate to another language and back (Sennrich et al., arXiv 1511.06709), by two models.
 
-    Draws, limits and the label: as for text.paraphrase.
+    Not label-preserving, and draws and limits are as for text.paraphrase.
 
     Args:
         forward, backward: Hugging Face names or local folders, such as Helsinki-NLP/opus-mt-en-de and -de-en.

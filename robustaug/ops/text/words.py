@@ -80,14 +80,18 @@ def without_some(
     At least one word of a text stays, the one with the greatest `order` (M,).
     """
     some = np.diff(words.first) > 0
-    greatest = np.zeros(len(some), order.dtype)
+    head = words.first[:-1][some]
+    greatest, leading = np.zeros(len(some), order.dtype), np.zeros(len(some), np.int64)
     if some.any():
-        greatest[some] = np.maximum.reduceat(order, words.first[:-1][some])
-    chosen = np.flatnonzero(gone & (order < greatest[words.owner]))
+        greatest[some] = np.maximum.reduceat(order, head)
+    gone = gone & (order < greatest[words.owner])
+    if some.any():
+        leading[some] = np.minimum.reduceat(np.where(gone, len(gone), np.arange(len(gone))), head)
+    chosen = np.flatnonzero(gone)
     begin, end, owner = words.begin[chosen], words.end[chosen], words.owner[chosen]
     space = np.append(characters.kind_of(ragged.code) == SPACE, False)
-    before = (begin > ragged.start[owner]) & space[begin - 1]
-    after = ~before & (end < ragged.start[owner + 1]) & space[end]
-    begin, end = begin - before, end + after
-    begin[1:] = np.maximum(begin[1:], end[:-1])  # two neighbours do not take the same space
+    # ahead of the first word that stays the space behind goes, after it the one before: no space goes twice
+    ahead = chosen < leading[owner]
+    begin = begin - (~ahead & (begin > ragged.start[owner]) & space[begin - 1])
+    end = end + (ahead & (end < ragged.start[owner + 1]) & space[end])
     return begin, end, owner
