@@ -277,18 +277,18 @@ def load_params(path: str | PathLike[str]) -> Params:
     return params
 
 
-def _route(combinator: Any, image: Tensor, pick: Tensor, params: Params) -> Tensor:
+def _route(combinator: Any, batch: Any, pick: Tensor, params: Params) -> Any:
     """Send each sample through the child it picked, one gather and one scatter a child."""
-    out = image
+    layout, out = combinator.layout, batch
     for position, child in enumerate(combinator.children):
         chosen = (pick == position).nonzero()[:, 0]
         if len(chosen) == 0:
             continue
         # a child without parameters leaves nothing in a stored file
-        changed = child.transform(image[chosen], take(params.get(str(position), {}), chosen))
-        if changed.shape[1:] != image.shape[1:]:
+        changed = child.transform(layout.pick(batch, chosen), take(params.get(str(position), {}), chosen))
+        if layout.shape(changed) != layout.shape(batch):
             raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
-        out = out.index_copy(0, chosen, changed)
+        out = layout.put(out, chosen, changed)
     return out
 
 

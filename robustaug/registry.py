@@ -37,7 +37,7 @@ FAMILIES: dict[str, Family] = {
     "cifar_c": Family("operator", "image", "robustaug.ops.corruptions"),
     "policy": Family("operator", "image", "robustaug.ops.policies"),
     "mixing": Family("mixer", "image", "robustaug.ops.mixing"),
-    "text": Family("operator", "text", None),
+    "text": Family("operator", "text", "robustaug.ops.text"),
     "signal": Family("operator", "signal", "robustaug.ops.signal"),
     "tabular": Family("operator", "tabular", None),
     "compose": Family("combinator", None, "robustaug.pipeline"),
@@ -47,6 +47,7 @@ FAMILIES: dict[str, Family] = {
     "ood": Family("score", None, "robustaug.trust.ood"),
     "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
     "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
+    "nlpaug": Family("operator", "text", None, adapter="robustaug.ops.adapters.nlpaug"),
 }
 
 

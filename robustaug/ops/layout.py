@@ -6,7 +6,8 @@ Legend: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,22 +64,43 @@ def from_batch(batch: Tensor, form: Form) -> Tensor:
     return batch[0] if single else batch
 
 
-class Layout(NamedTuple):
-    """One kind of data.
+@dataclass(frozen=True)
+class Layout:
+    """One kind of data, as tensors whose first dimension is the sample; another container overrides the methods.
 
     Attributes:
         name: as in the names of its operators: "image", "signal".
         rank: dimensions of a single sample.
         check: refuses what no operator of this kind can read.
-        to_batch: a sample or a batch to a floating batch, and what `from_batch` needs to undo it.
+        to_batch: a sample or a batch to the batch that formulas see, and what `from_batch` needs to undo it.
         from_batch: a batch back to what the user gave.
     """
 
     name: str
     rank: int
-    check: Callable[[Tensor], None]
-    to_batch: Callable[[Tensor], tuple[Tensor, Form]]
-    from_batch: Callable[[Tensor, Form], Tensor]
+    check: Callable[[Any], None]
+    to_batch: Callable[[Any], tuple[Any, Any]]
+    from_batch: Callable[[Any, Any], Any]
+
+    def is_single(self, data: Any) -> bool:
+        """Return whether the user gave one sample rather than a batch."""
+        return data.ndim == self.rank
+
+    def device(self, data: Any) -> torch.device:
+        """Return where the parameters of `data` are needed."""
+        return data.device
+
+    def shape(self, batch: Any) -> tuple[int, ...]:
+        """Return what every sample of a batch must share."""
+        return tuple(batch.shape[1:])
+
+    def pick(self, batch: Any, chosen: Tensor) -> Any:
+        """Return the samples at the positions `chosen`, (N,) int64."""
+        return batch[chosen]
+
+    def put(self, batch: Any, chosen: Tensor, changed: Any) -> Any:
+        """Return a copy of `batch` whose samples at `chosen` are those of `changed`."""
+        return batch.index_copy(0, chosen, changed)
 
 
 IMAGES = Layout("image", 3, check_range, to_batch, from_batch)

@@ -108,8 +108,8 @@ class Operator:
             ValueError: the parameters were drawn for another number of samples.
         """
         batch, form = self.layout.to_batch(image)
-        check_rows(self.name, params, len(batch))
-        return self.layout.from_batch(self.transform(batch, to_device(params, batch.device)), form)
+        check_rows(self.name, params, len(batch), self.layout.name)
+        return self.layout.from_batch(self.transform(batch, to_device(params, self.layout.device(batch))), form)
 
     def transform(self, batch: Tensor, params: Params) -> Tensor:
         """`apply` without the layouts: (B, C, H, W) floating in, the same out; only active samples change."""
@@ -122,13 +122,13 @@ class Operator:
         chosen = active.nonzero()[:, 0]
         if len(chosen) == 0:
             return batch
-        changed = self.formula(batch[chosen], **take(params, chosen))
-        if changed.shape[1:] != batch.shape[1:]:
+        changed = self.formula(self.layout.pick(batch, chosen), **take(params, chosen))
+        before, after = self.layout.shape(batch), self.layout.shape(changed)
+        if before != after:
             raise ValueError(
-                f"{self.name} changes the shape from {tuple(batch.shape[1:])} to {tuple(changed.shape[1:])}, "
-                "so it needs p=1: a batch has one shape"
+                f"{self.name} changes the shape from {before} to {after}, so it needs p=1: a batch has one shape"
             )
-        return batch.index_copy(0, chosen, changed)
+        return self.layout.put(batch, chosen, changed)
 
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         """The definition: (B, C, H, W) floating in [0, 1] and one (B, ...) tensor a parameter in, images out."""
@@ -165,12 +165,12 @@ class Operator:
             ValueError: wrong rank, or floating values outside [0, 1].
         """
         self.layout.check(image)
-        n = 1 if image.ndim == self.layout.rank else len(image)
+        n = 1 if self.layout.is_single(image) else len(image)
         index = torch.arange(n) if index is None else torch.as_tensor(index, dtype=torch.int64)
         keys = Keys.of(seed, index.reshape(1) if index.ndim == 0 else index, epoch)
         if len(keys) != n:
-            raise ValueError(f"index must have one entry a sample: {n} images, {len(keys)} indices")
-        return self.apply(image, self.sample(keys.to(image.device)))
+            raise ValueError(f"index must have one entry a sample: {n} {self.layout.name}s, {len(keys)} indices")
+        return self.apply(image, self.sample(keys.to(self.layout.device(image))))
 
     def spec(self) -> dict[str, Any]:
         """Return {name: parameters that differ from the declared ones}; `pipeline.build` reads it back."""
@@ -205,7 +205,7 @@ def to_device(params: Params, device: torch.device) -> Params:
     return {k: to_device(v, device) if isinstance(v, dict) else v.to(device) for k, v in params.items()}
 
 
-def check_rows(name: str, params: Params, n: int) -> None:
+def check_rows(name: str, params: Params, n: int, kind: str = "image") -> None:
     """Refuse parameters of another batch: one row would broadcast over all samples without a word.
 
     Raises:
@@ -213,6 +213,6 @@ def check_rows(name: str, params: Params, n: int) -> None:
     """
     for key, value in params.items():
         if isinstance(value, dict):
-            check_rows(name, value, n)
+            check_rows(name, value, n, kind)
         elif len(value) != n:
-            raise ValueError(f"{name}: parameter {key!r} was drawn for {len(value)} samples, the image has {n}")
+            raise ValueError(f"{name}: parameter {key!r} was drawn for {len(value)} samples, the {kind} has {n}")

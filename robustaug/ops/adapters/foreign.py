@@ -103,9 +103,9 @@ def adapted(base: type[Foreign], library: str, name: str, target: Any, tags: fro
         "__doc__": f"{summary or name}\n\n{library}'s own {name}, with its parameters: see its documentation.",
         "__module__": __name__,
     }
-    return Entry(f"{library}.{name}", "operator", "image", tags, type(name, (base,), fields))
+    return Entry(f"{library}.{name}", "operator", base.layout.name, tags, type(name, (base,), fields))
 
 
-def unknown(library: str, name: str, known: list[str]) -> ValueError:
+def unknown(library: str, name: str, known: list[str], kind: str = "image") -> ValueError:
     """Return the error for a name that `library` does not have."""
-    return ValueError(f"{library} has no image transform {name!r}{did_you_mean(name, known)}")
+    return ValueError(f"{library} has no {kind} transform {name!r}{did_you_mean(name, known)}")
