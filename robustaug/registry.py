@@ -39,7 +39,7 @@ FAMILIES: dict[str, Family] = {
     "mixing": Family("mixer", "image", "robustaug.ops.mixing"),
     "text": Family("operator", "text", "robustaug.ops.text"),
     "signal": Family("operator", "signal", "robustaug.ops.signal"),
-    "tabular": Family("operator", "tabular", None),
+    "tabular": Family("operator", "tabular", "robustaug.ops.tabular"),
     "compose": Family("combinator", None, "robustaug.pipeline"),
     "attack": Family("attack", None, "robustaug.attacks"),
     "data": Family("source", None, "robustaug.data"),

@@ -20,7 +20,43 @@ from robustaug.registry import register
 GRADED = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 # things and signs, no faces: what shows no feeling leaves the label alone
-_EMOJI = table([" " + one for one in "🎬 🎥 📽️ 🍿 📌 📎 🔹 🔸 ▪️ ➡️ 🕒 📅 🗓️ 📍 🚗 🚲 🏠 🌍 ☕ 🎧 📷 💻 📱 🔗 #️⃣ ©️ ™️ 👩‍💻 🇫🇷 🇯🇵".split()])
+_EMOJI = table(
+    [
+        " " + one
+        for one in [
+            "🎬",
+            "🎥",
+            "📽️",
+            "🍿",
+            "📌",
+            "📎",
+            "🔹",
+            "🔸",
+            "▪️",
+            "➡️",
+            "🕒",
+            "📅",
+            "🗓️",
+            "📍",
+            "🚗",
+            "🚲",
+            "🏠",
+            "🌍",
+            "☕",
+            "🎧",
+            "📷",
+            "💻",
+            "📱",
+            "🔗",
+            "#️⃣",
+            "©️",
+            "™️",
+            "👩\u200d💻",
+            "🇫🇷",
+            "🇯🇵",
+        ]
+    ]
+)
 _TAGS = (
     ("<b>", "</b>"), ("<i>", "</i>"), ("<p>", "</p>"), ("<span>", "</span>"), ('<a href="#">', "</a>"),
     ("", "<br />"), ("", "&nbsp;"), ("<!-- -->", ""),

@@ -86,9 +86,7 @@ class SwapNumbers(TextOperator):
         word = draws.at(draws.seeds(where, 3)[owner], hit - ragged.start[owner])
         # one of the nine others; of the eight others where 1 to 9 must stay 1 to 9
         nonzero = leading & (value > 0)
-        other = np.where(
-            nonzero, 1 + (value + draws.below(word, 8)) % 9, (value + 1 + draws.below(word, 9)) % 10
-        )
+        other = np.where(nonzero, 1 + (value + draws.below(word, 8)) % 9, (value + 1 + draws.below(word, 9)) % 10)
         out = code.copy()
         out[hit] = (other + ord("0")).astype(np.uint32)
         return decode(rewrite(Ragged(out, ragged.start), _kinds("numbers"), rate, where))

@@ -101,9 +101,7 @@ def replace(
     ragged: Ragged, begin: np.ndarray, end: np.ndarray, owner: np.ndarray, pieces: Ragged, which: np.ndarray
 ) -> Ragged:
     """Put row `which` (M,) of a table of pieces in place of every span; see `splice`."""
-    return splice(
-        ragged, begin, end, owner, len(ragged.code) + pieces.start[which], pieces.lengths[which], pieces.code
-    )
+    return splice(ragged, begin, end, owner, len(ragged.code) + pieces.start[which], pieces.lengths[which], pieces.code)
 
 
 def remove(ragged: Ragged, begin: np.ndarray, end: np.ndarray, owner: np.ndarray) -> Ragged:

@@ -66,7 +66,9 @@ def test_it_goes_with_ours():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match=r"nlpaug has no text transform 'word\.SplitAgu'; did you mean 'word\.SplitAug'"):
+    with pytest.raises(
+        ValueError, match=r"nlpaug has no text transform 'word\.SplitAgu'; did you mean 'word\.SplitAug'"
+    ):
         robustaug.create("nlpaug.word.SplitAgu")
     with pytest.raises(TypeError, match=r"nlpaug\.word\.SplitAug has no parameter 'aug_pp'; did you mean 'aug_p'"):
         robustaug.create("nlpaug.word.SplitAug", aug_pp=1)

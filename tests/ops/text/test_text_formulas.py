@@ -126,7 +126,9 @@ def test_what_cannot_be_seen_or_is_normalised_away():
     assert all(a != b for a, b in zip(text.replace("é", ""), other.replace("e\u0301", ""), strict=False) if a.isalnum())
     assert unicodedata.normalize("NFKC", other) == text
     same = run("homoglyphs", "ace", rate=1)
-    assert all(unicodedata.name(c).startswith(("CYRILLIC", "GREEK", "LATIN SMALL LETTER ALPHA")) or c == "ϲ" for c in same)
+    assert all(
+        unicodedata.name(c).startswith(("CYRILLIC", "GREEK", "LATIN SMALL LETTER ALPHA")) or c == "ϲ" for c in same
+    )
 
 
 def test_words_dropped_leave_one_space_and_never_nothing():
@@ -186,7 +188,9 @@ def test_every_misspelling_differs_and_is_reached():
     assert run("misspelling", "THE film's Movie", rate=1).split()[0] in {"TEH", "HTE", "TH"}
 
 
-@pytest.mark.parametrize("name", ["misspellings", "contractions", "dialect", "style", "negation", "entities", "numbers"])
+@pytest.mark.parametrize(
+    "name", ["misspellings", "contractions", "dialect", "style", "negation", "entities", "numbers"]
+)
 def test_lists_are_clean(name):
     for key, alternatives in lexicon.word_list(name).items():
         assert key == key.lower()
