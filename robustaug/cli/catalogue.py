@@ -31,13 +31,18 @@ def describe(entry: Entry) -> Row:
         "summary": entry.summary,
         "documentation": inspect.getdoc(factory) or "",
         "severities": declares and factory.has_severities(),
-        "parameters": _declared(factory.declared) if declares else _accepted(factory),
+        "parameters": [*_declared(factory.declared), *_own(factory)] if declares else _accepted(factory),
     }
 
 
 def _declared(spaces: Any) -> list[Row]:
     """The parameters that an operator draws; a random key is no parameter that anybody sets."""
     return [_drawn(key, space) for key, space in spaces.items() if space.distribution != "key"]
+
+
+def _own(factory: Any) -> list[Row]:
+    """What an operator takes besides what it draws: a size, columns, a table."""
+    return [row for row in _accepted(factory) if row["name"] not in ("p", "severity", "params")]
 
 
 def _drawn(name: str, space: Space) -> Row:

@@ -75,6 +75,21 @@ def preview(
     typer.echo(sheet.draw(operator, image, out, severities, draws, size, seed))
 
 
+@app.command("gallery")
+def gallery(
+    out: Annotated[Path, typer.Argument(help="The PNG to write.")],
+    image: Annotated[Path | None, typer.Option(help="A picture; by default a photograph of scikit-learn's.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only what has this tag, such as weather.")] = None,
+    severity: Annotated[int, typer.Option(min=1, max=5, help="Of what has severities.")] = 3,
+    size: Annotated[int, typer.Option(min=8, max=1024, help="Longer side of each picture in px.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="The draws follow from it.")] = 0,
+) -> None:
+    """Draw every operator on images once, on one sheet."""
+    from robustaug.cli import preview as sheet
+
+    typer.echo(sheet.draw_all(image, out, tag, severity, size, seed))
+
+
 def _print_json(content: Any) -> None:
     import json
 
@@ -109,22 +124,25 @@ def _print_entry(row: Row) -> None:
     facts = [row["kind"], *([row["modality"]] if row["modality"] else []), *row["tags"]]
     console.print(Text(row["name"], "bold"), Text(f"({', '.join(facts)})", "dim"))
     console.print(Text(f"\n{row['documentation']}\n"))
-    if row["kind"] != "operator" or any("type" in parameter for parameter in row["parameters"]):
+    drawn = [parameter for parameter in row["parameters"] if "drawn_from" in parameter]
+    taken = [parameter for parameter in row["parameters"] if "drawn_from" not in parameter]
+    if taken:
         table = Table("parameter", "type", "default", box=None, pad_edge=False)
-        for parameter in row["parameters"]:
+        for parameter in taken:
             default = "required" if parameter["required"] else str(parameter["default"])
             table.add_row(*(Text(cell) for cell in (parameter["name"], parameter["type"], default)))
         console.print(table)
+    if row["kind"] != "operator" or (taken and not drawn):
         return
     table = Table("parameter", "drawn from", "allowed", "no effect at", box=None, pad_edge=False)
-    for parameter in row["parameters"]:
+    for parameter in drawn:
         cells = (parameter["name"], parameter["drawn_from"], _limits(parameter["bounds"]))
         identity = "" if parameter["no_effect_at"] is None else f"{parameter['no_effect_at']:g}"
         table.add_row(*(Text(cell) for cell in (*cells, identity)))
     table.add_row("p", "1", "0 to 1", "0")
     console.print(table)
     if row["severities"]:
-        graded = [parameter for parameter in row["parameters"] if parameter["severities"]]
+        graded = [parameter for parameter in drawn if parameter["severities"]]
         table = Table("severity", "1", "2", "3", "4", "5", box=None, pad_edge=False)
         for parameter in graded:
             label = f"{parameter['name']} {parameter['unit']}".rstrip()

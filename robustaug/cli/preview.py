@@ -36,6 +36,35 @@ def draw(
     return contact_sheet(originals, rows, out or Path(f"{name}.png"))
 
 
+def draw_all(image: Path | None, out: Path, tag: str | None, severity: int, size: int, seed: int) -> Path:
+    """Write one picture of every operator on images, its name below; return the path.
+
+    Raises:
+        ValueError: nothing has the tag, or the picture cannot be read.
+        FileNotFoundError: no picture at `image`.
+    """
+    from robustaug import registry
+    from robustaug.report.contact import gallery
+
+    names = registry.list(kind="operator", modality="image", tag=tag)
+    if not names:
+        raise ValueError(f"no operator on images has the tag {tag!r}")
+    picture = _picture(image, 3 * size // 2)
+    side = min(size, *picture.shape[1:])
+    square = _middle(picture, side)  # quarter turns want a square
+    pictures = [("original", square)]
+    for name in names:
+        graded = registry.lookup(name).factory.has_severities()  # type: ignore[attr-defined]
+        operator = registry.create(name, **({"severity": severity} if graded else {}))
+        pictures.append((name.removeprefix("image."), _applied(operator, square[None], seed)[0]))
+    return gallery(pictures, out)
+
+
+def _middle(picture: np.ndarray, side: int) -> np.ndarray:
+    top, left = ((n - side) // 2 for n in picture.shape[1:])
+    return picture[:, top : top + side, left : left + side]
+
+
 def _variants(asked: Any, severities: str | None) -> tuple[str, list[tuple[str, Operator]]]:
     """Return the operator's name and (label, operator) a row."""
     from robustaug import registry

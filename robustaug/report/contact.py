@@ -10,7 +10,7 @@ import numpy as np
 from robustaug import atomic
 from robustaug.report.pictures import to_pil
 
-_TILE, _GAP, _MARGIN, _FONT = 96, 8, 16, 16
+_TILE, _GAP, _MARGIN, _FONT, _SMALL_FONT = 96, 8, 16, 16, 12
 _PAPER, _INK = (255, 255, 255), (28, 32, 38)
 
 
@@ -73,6 +73,34 @@ def contact_sheet(
             picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
             sheet.paste(picture, (gutter + column * (tile_width + _GAP), top))
         top += max(tile_height, _FONT + 4) + _GAP
+    with atomic.replacing(path) as aside:
+        sheet.save(aside, "PNG", optimize=True)
+    return Path(path)
+
+
+def gallery(pictures: Sequence[tuple[str, np.ndarray]], path: str | Path, columns: int = 8) -> Path:
+    """Write labelled pictures as one PNG, row by row, each in a cell as large as the first picture.
+
+    Args:
+        pictures: (label, image), images (C, H, W) uint8; one larger than the first is shrunk into its cell.
+        path: the file to write; it is whole or absent.
+        columns: pictures a row.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_SMALL_FONT)
+    side = max(pictures[0][1].shape[1:])
+    cell = max(side, *(int(font.getlength(label)) for label, _ in pictures)) + _GAP
+    line = side + _SMALL_FONT + 2 * _GAP
+    lines = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (2 * _MARGIN + columns * cell - _GAP, 2 * _MARGIN + lines * line - _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, (label, image) in enumerate(pictures):
+        left, top = _MARGIN + place % columns * cell, _MARGIN + place // columns * line
+        picture = to_pil(image)
+        picture.thumbnail((side, side))
+        sheet.paste(picture, (left, top))
+        draw.text((left, top + side + 2), label, fill=_INK, font=font)
     with atomic.replacing(path) as aside:
         sheet.save(aside, "PNG", optimize=True)
     return Path(path)

@@ -20,4 +20,5 @@ def jensen_shannon(logits: Sequence[Tensor]) -> Tensor:
     logs = [F.log_softmax(one.float(), dim=1) for one in logits]
     # the logarithm of the mean, without leaving the logarithm
     mixture = torch.logsumexp(torch.stack(logs), dim=0) - torch.log(torch.tensor(float(len(logs))))
-    return sum(F.kl_div(mixture, one, reduction="batchmean", log_target=True) for one in logs) / len(logs)
+    apart = [F.kl_div(mixture, one, reduction="batchmean", log_target=True) for one in logs]
+    return torch.stack(apart).mean()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -107,3 +109,19 @@ def test_what_cannot_be_previewed_leaves_no_file(robustaug, tmp_path, monkeypatc
     assert called.code == 2
     assert message in called.err
     assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+
+
+def test_the_catalogue_in_the_repository_is_current(robustaug):
+    """`robustaug ops list --markdown > robustaug/ops/CATALOGUE.md` writes it."""
+    kept = Path(package.__file__).parent / "ops" / "CATALOGUE.md"
+    assert kept.read_text() == robustaug("ops", "list", "--markdown").out
+
+
+def test_the_gallery_draws_every_operator_on_images(robustaug, tmp_path):
+    out = tmp_path / "weather.png"
+    called = robustaug("ops", "gallery", str(out), "--tag", "weather", "--size", "48")
+    assert called.code == 0, called.err
+    with Image.open(out) as sheet:
+        assert sheet.width > 8 * 48
+        assert len(sheet.convert("RGB").getcolors(1 << 20)) > 500
+    assert robustaug("ops", "gallery", str(out), "--tag", "text").code == 2

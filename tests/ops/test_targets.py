@@ -10,10 +10,15 @@ from robustaug.ops.image.motion import Geometric, Warp
 from robustaug.ops.image.resample import inverse, moved
 from robustaug.ops.targets import Targets, apply_with_targets, draw_with_targets
 from robustaug.pipeline import Pipeline
+from robustaug.registry import lookup
 from robustaug.rng import Keys
 
 NAMES = robustaug.list(kind="operator", modality="image")
 GEOMETRY = [name for name in NAMES if isinstance(robustaug.create(name), Geometric)]
+MOVES = robustaug.create(
+    "policy.sub_policies",
+    table=[[["shear_x", 1, 0.8], ["rotate", 1, 0.5]], [["translate_y", 1, 0.4], ["shear_y", 0.5, 1]]],
+)
 EXACT = [name for name in GEOMETRY if not isinstance(robustaug.create(name), Warp) and name != "image.perspective"]
 EVERYTHING = Pipeline(
     [
@@ -42,9 +47,9 @@ def centroid(image: torch.Tensor) -> torch.Tensor:
     return torch.stack([x, y], dim=1)
 
 
-@pytest.mark.parametrize("name", [*GEOMETRY, "everything"])
+@pytest.mark.parametrize("name", [*GEOMETRY, "everything", "moves"])
 def test_a_keypoint_lies_where_the_pixel_it_marks_went(name):
-    operator = EVERYTHING if name == "everything" else robustaug.create(name)
+    operator = {"everything": EVERYTHING, "moves": MOVES}.get(name) or robustaug.create(name)
     # away from the borders of the cells of grid_shuffle, which cut a spot in two
     points = (
         torch.tensor([[24.0, 24.0], [40, 40], [24, 40], [40, 24]]).repeat(4, 1)
@@ -63,9 +68,9 @@ def test_a_keypoint_lies_where_the_pixel_it_marks_went(name):
     assert (centroid(out.image) - there)[whole].abs().max() < (0.1 if name in EXACT else 1.5)
 
 
-@pytest.mark.parametrize("name", [*GEOMETRY, "everything"])
+@pytest.mark.parametrize("name", [*GEOMETRY, "everything", "moves"])
 def test_a_mask_is_the_image_read_at_the_nearest_pixel(name):
-    operator = EVERYTHING if name == "everything" else robustaug.create(name)
+    operator = {"everything": EVERYTHING, "moves": MOVES}.get(name) or robustaug.create(name)
     masks = torch.zeros(6, 64, 64, dtype=torch.int64)
     masks[:, 10:40, 20:50] = 1
     image = masks[:, None].float()
@@ -101,7 +106,7 @@ def test_a_pipeline_of_matrices_is_their_product_to_the_last_digit():
     assert (pipeline.carry(points, (40, 50), params) - moved(points, inverse(product))).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in GEOMETRY])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in GEOMETRY and "policy" not in lookup(n).tags])
 def test_what_moves_no_pixel_leaves_targets_alone(name):
     masks = torch.randint(0, 5, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     boxes, points = [torch.tensor([[1.0, 2, 8, 9]]), torch.zeros(0, 4)], torch.rand(2, 4, 2) * 15

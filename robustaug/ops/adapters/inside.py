@@ -18,14 +18,17 @@ class InTorchvision:
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
 
-    def __call__(self, image: Any) -> Any:
-        if not isinstance(image, Tensor):
-            raise TypeError(f"robustaug takes tensors, got {type(image).__name__}; put v2.ToImage() before it")
+    def __call__(self, *inputs: Any) -> Any:
+        sample = inputs[0] if len(inputs) == 1 else inputs
         from torchvision import tv_tensors
 
-        n = 1 if image.ndim == 3 else len(image)
-        out = self.operator(image.as_subclass(Tensor), index=torch.randint(_INDICES, (n,)))
-        return tv_tensors.Image(out) if isinstance(image, tv_tensors.Image) else out
+        if not isinstance(sample, Tensor):
+            from robustaug.ops.adapters.tv_targets import travel
+
+            return travel(self.operator, sample)
+        n = 1 if sample.ndim == 3 else len(sample)
+        out = self.operator(sample.as_subclass(Tensor), index=torch.randint(_INDICES, (n,)))
+        return tv_tensors.Image(out) if isinstance(sample, tv_tensors.Image) else out
 
     def __repr__(self) -> str:
         return f"for_torchvision({self.operator!r})"
@@ -36,8 +39,9 @@ def for_torchvision(operator: Operator) -> InTorchvision:
 
     It takes tensors and tv_tensors.Image, (C, H, W) or (B, C, H, W), uint8 or floating in [0, 1]. Each call draws
     anew from torch's generator, as torchvision's own transforms do, so torch.manual_seed and the DataLoader's
-    seeding of workers hold. Inside a v2.Compose that also carries boxes or masks only the image changes, so give it
-    the image alone when the operator is geometric.
+    seeding of workers hold. A sample may also be a mapping, tuple or list, as in a v2.Compose for detection: then its
+    one image (C, H, W), a tv_tensors.Image, changes together with its BoundingBoxes, Mask and KeyPoints, and
+    everything else is handed on.
 
     >>> import torch
     >>> from torchvision.transforms import v2

@@ -26,7 +26,7 @@ def water(liquid: Tensor) -> Tensor:
 
 def _shine(liquid: np.ndarray) -> np.ndarray:
     levels = np.floor(liquid * 255)
-    away = ndimage.distance_transform_edt(~_edges(levels)) if min(levels.shape) > 1 else np.zeros_like(levels)
+    away = np.asarray(ndimage.distance_transform_edt(~_edges(levels)))
     far = np.floor(ndimage.uniform_filter(np.minimum(away, _FARTHEST_PX), 3, mode="mirror"))
     relief = ndimage.correlate(_equalized(far), _EMBOSS, mode="mirror").clip(0, 255)
     light = levels * ndimage.uniform_filter(relief, 3, mode="mirror")
@@ -49,7 +49,8 @@ def _edges(levels: np.ndarray) -> np.ndarray:
     before = np.select([level, rising, upright], [beside(0, -1), beside(-1, -1), beside(-1, 0)], beside(-1, 1))
     after = np.select([level, rising, upright], [beside(0, 1), beside(1, 1), beside(1, 0)], beside(1, -1))
     ridge = (slope > before) & (slope >= after) & (slope > _WEAK)
-    groups, _ = ndimage.label(ridge, structure=np.ones((3, 3)))
+    groups = np.zeros(ridge.shape, dtype=np.int32)
+    ndimage.label(ridge, structure=np.ones((3, 3)), output=groups)
     strong = np.unique(groups[ridge & (slope > _STRONG)])
     return np.isin(groups, strong[strong > 0])
 

@@ -10,7 +10,7 @@ Legend: B rows, F number columns, G category columns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ def _read_frame(frame: pd.DataFrame) -> Table:
     from pandas.api import types
 
     numbers = [c for c in frame if types.is_numeric_dtype(frame[c]) and not types.is_bool_dtype(frame[c])]
-    labels = [c for c in frame if c not in set(numbers) and _is_category(frame[c])]
+    labels = [c for c in frame if c not in set(numbers) and _is_category(cast("pd.Series", frame[c]))]
     values = np.empty((len(frame), len(numbers)), dtype=np.float64)
     for position, column in enumerate(numbers):
         values[:, position] = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)

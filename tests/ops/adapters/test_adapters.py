@@ -219,7 +219,7 @@ def test_ours_inside_torchvision_follows_torchs_generator(images):
     from torchvision import tv_tensors
 
     assert isinstance(both(tv_tensors.Image(images[0])), tv_tensors.Image)
-    with pytest.raises(TypeError, match=r"robustaug takes tensors, got Image; put v2\.ToImage\(\) before it"):
+    with pytest.raises(TypeError, match=r"got 0 images in a Image; put v2\.ToImage\(\) before it"):
         both(v2.ToPILImage()(images[0]))
 
 
@@ -262,3 +262,34 @@ def test_ours_inside_a_data_loader_differs_by_worker_and_repeats_by_seed(images)
     first = once()
     assert len(torch.unique(first, dim=0)) == 4
     assert torch.equal(once(), first)
+
+
+def test_boxes_masks_and_keypoints_travel_through_a_v2_compose():
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    image = tv_tensors.Image(torch.arange(3 * 20 * 30).reshape(3, 20, 30).to(torch.uint8))
+    sample = {
+        "image": image,
+        "target": (
+            tv_tensors.BoundingBoxes(torch.tensor([[2, 3, 10, 8]]), format="XYWH", canvas_size=(20, 30)),
+            tv_tensors.Mask(torch.arange(600).reshape(1, 20, 30)),
+            tv_tensors.KeyPoints(torch.tensor([[2.0, 5.0]]), canvas_size=(20, 30)),
+            7,
+        ),
+    }
+    flip = for_torchvision(robustaug.create("image.horizontal_flip"))
+    out = v2.Compose([flip])(sample)
+    want = v2.RandomHorizontalFlip(p=1)(sample)
+    assert torch.equal(out["image"], want["image"])
+    assert isinstance(out["image"], tv_tensors.Image)
+    for ours, theirs in zip(out["target"][:3], want["target"][:3], strict=True):
+        assert type(ours) is type(theirs)
+        assert torch.equal(ours.as_subclass(torch.Tensor), theirs.as_subclass(torch.Tensor))
+    assert out["target"][0].format == sample["target"][0].format
+    assert out["target"][3] == 7
+    turned = v2.Compose([for_torchvision(robustaug.create("image.transpose"))])(sample)
+    assert turned["image"].shape == (3, 30, 20)
+    assert turned["target"][0].canvas_size == (30, 20)
+    with pytest.raises(TypeError, match=r"one tv_tensors.Image, got 0 images"):
+        flip({"image": "no"})
