@@ -1,39 +1,45 @@
 """Random numbers for every character or word of a batch, as cheap as an addition and two multiplications each.
 
-Philox (`robustaug.rng`) makes a 64-bit seed from each sample's key; element i of the sample is then the i-th output
-of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014) started there. So
-a draw depends on the key and the position within its own text alone, and a longer text only adds draws at the end.
+A sample's key, whose shared half is Philox's (`robustaug.rng`), is mixed into a 64-bit seed; element i of the sample
+is then the i-th output of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA
+2014) started there. So a draw depends on the key and the position within its own text alone, and a longer text only
+adds draws at the end.
 
 Legend: B samples, N elements of all samples together, sample by sample.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from functools import cache
 
-from robustaug.rng import philox
+import numpy as np
+from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_TEXT = 3  # the counter's second word: `rng` itself uses 0, 1 and 2
 
 
 def seeds(key: Tensor, stream: int = 0) -> np.ndarray:
     """Return (B,) uint64 from key rows (B, 4); each `stream` gives independent ones."""
-    k0, k1, low, high = key.cpu().unbind(1)
-    words = philox((torch.full_like(low, stream), torch.full_like(low, _TEXT), low, high), (k0, k1))
-    return ((words[0] << 32) | words[1]).numpy().view(np.uint64)
+    k0, k1, low, high = key.cpu().numpy().astype(np.uint64).T
+    half = np.uint64(32)
+    turn = np.uint64((stream + 1) * int(_GOLDEN) % (1 << 64))
+    shared = _mixed(((k0 << half) | k1) + turn)
+    return _mixed(shared ^ _mixed(((high << half) | low) + _GOLDEN))
 
 
 def each(seed: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return (N,) uint64, one word for each element; those of sample b lie at start[b] to start[b + 1] - 1."""
     n = int(start[-1])
-    origin = seed - start[:-1].astype(np.uint64) * _GOLDEN
-    state = np.repeat(origin, np.diff(start))
-    state += np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
+    state = np.repeat(seed - start[:-1].astype(np.uint64) * _GOLDEN, np.diff(start))
+    state += _weyl(1 << max(n - 1, 0).bit_length())[:n]
     return _mixed(state)
+
+
+@cache
+def _weyl(n: int) -> np.ndarray:
+    """Return the first n states of SplitMix64 from seed 0; asked for powers of two, so that few are kept."""
+    return np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
 
 
 def at(seed: np.ndarray, position: np.ndarray) -> np.ndarray:

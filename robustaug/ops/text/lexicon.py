@@ -39,6 +39,7 @@ class Lexicon(NamedTuple):
         keys: R phrases in lower case.
         head, count: (R,) int64, the first of each row's alternatives and how many there are.
         forms: the alternatives, each three times: as written, with a capital, in capitals.
+        sieve: (16384,) bool, which traits (see `_traits`) a key has: few words need to be looked up.
         longest: the most code points of a key, by its number of words.
     """
 
@@ -47,6 +48,7 @@ class Lexicon(NamedTuple):
     head: np.ndarray
     count: np.ndarray
     forms: Ragged
+    sieve: np.ndarray
     longest: dict[int, int]
 
 
@@ -72,12 +74,15 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
     for phrase in phrases:
         n = phrase.count(" ") + 1
         longest[n] = max(longest.get(n, 0), len(phrase))
+    sieve = np.zeros(1 << 14, bool)
+    sieve[_traits(keys.code, keys.start[:-1], keys.start[1:])] = True
     return Lexicon(
         _hashes(keys.code, keys.start[:-1], keys.lengths),
         keys,
         np.array(head, np.int64),
         np.array([len(entries[phrase]) for phrase in phrases], np.int64),
         table(forms),
+        sieve,
         longest,
     )
 
@@ -115,8 +120,8 @@ def _found(
             start, after = start[one], after[one]
             start = start[ragged.code[after] == _SPACE]
         until = end[start + n - 1]
-        short = until - begin[start] <= longest
-        start, until = start[short], until[short]
+        likely = rows.sieve[_traits(ragged.code, begin[start], until)] & (until - begin[start] <= longest)
+        start, until = start[likely], until[likely]
         row = _rows(ragged.code, begin[start], until - begin[start], rows)
         found.append(np.stack([start, until, row])[:, row >= 0])
     word, until, row = np.concatenate(found, 1)
@@ -140,6 +145,11 @@ def _rows(code: np.ndarray, begin: np.ndarray, length: np.ndarray, rows: Lexicon
     return out
 
 
+def _traits(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return first letter, last letter and length of each span as one number < 2^14; capitals count as small."""
+    return (code[begin] & 31) << 9 | (code[end - 1] & 31) << 4 | np.minimum(end - begin, 15)
+
+
 def _hashes(code: np.ndarray, begin: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Return a hash of each span without regard to case, (M,) uint64; spans have at least one code point."""
     if len(begin) == 0:
@@ -152,7 +162,7 @@ def _hashes(code: np.ndarray, begin: np.ndarray, length: np.ndarray) -> np.ndarr
 
 
 def _fold(code: np.ndarray) -> np.ndarray:
-    return characters.mapped(_folding(), code)
+    return characters.look_up(_folding(), code)  # beyond the plane there are no keys
 
 
 @cache

@@ -68,8 +68,15 @@ def table(rows: Iterable[str]) -> Ragged:
 
 def gather(pool: np.ndarray, begin: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Return the spans of `pool` that begin at `begin` (M,) and are `length` (M,) long, one after the other."""
+    some = length > 0
+    begin, length = begin[some], length[some]
     at = bounds(length)
-    return pool[np.arange(at[-1]) + np.repeat(begin - at[:-1], length)]
+    if at[-1] == 0:
+        return pool[:0]
+    step = np.ones(at[-1], np.int64)  # within a span the source moves on by one, at its begin it jumps
+    step[0] = begin[0]
+    step[at[1:-1]] = begin[1:] - begin[:-1] - length[:-1] + 1
+    return pool.take(np.cumsum(step, out=step))
 
 
 def splice(
