@@ -35,6 +35,7 @@ FAMILIES: dict[str, Family] = {
     "image": Family("operator", "image", "robustaug.ops.image"),
     "imagenet_c": Family("operator", "image", "robustaug.ops.corruptions"),
     "cifar_c": Family("operator", "image", "robustaug.ops.corruptions"),
+    "imagenet_c_bar": Family("operator", "image", "robustaug.ops.corruptions"),
     "policy": Family("operator", "image", "robustaug.ops.policies"),
     "mixing": Family("mixer", "image", "robustaug.ops.mixing"),
     "text": Family("operator", "text", "robustaug.ops.text"),

@@ -149,7 +149,9 @@ DETERMINISTIC = [
 
 def test_both_sets_are_whole():
     for family in VARIANTS:
-        assert sorted(n.split(".")[1] for n in robustaug.list(tag="published") if n.startswith(family)) == sorted(NAMES)
+        assert sorted(n.split(".")[1] for n in robustaug.list(tag="published") if n.startswith(f"{family}.")) == sorted(
+            NAMES
+        )
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -379,4 +381,5 @@ def test_elastic_transform_moves_pixels_as_far_as_published(family, severity):
 def test_severity_three_is_the_default():
     for name in robustaug.list(tag="published"):
         assert robustaug.create(name) == robustaug.create(name, severity=3)
-        assert lookup(name).summary.endswith("images.")
+        if not name.startswith("imagenet_c_bar"):
+            assert lookup(name).summary.endswith("images.")
