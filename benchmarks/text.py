@@ -25,15 +25,15 @@ import robustaug
 from robustaug.ops.adapters.nlpaug import global_seed, library
 
 JOBS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
-    "keyboard": ("text.keyboard", {"rate": 0.06}, "char.KeyboardAug", {}),
-    "OCR": ("text.ocr", {"rate": 0.07}, "char.OcrAug", {}),
-    "swap characters": ("text.swap_characters", {"rate": 0.14}, "char.RandomCharAug", {"action": "swap"}),
-    "insert characters": ("text.insert_characters", {"rate": 0.06}, "char.RandomCharAug", {"action": "insert"}),
-    "delete characters": ("text.delete_characters", {"rate": 0.06}, "char.RandomCharAug", {"action": "delete"}),
-    "misspelling": ("text.misspelling", {"rate": 0.5}, "word.SpellingAug", {}),
-    "swap words": ("text.swap_words", {"rate": 0.5}, "word.RandomWordAug", {"action": "swap"}),
-    "drop words": ("text.drop_words", {"rate": 0.28}, "word.RandomWordAug", {"action": "delete"}),
-    "split words": ("text.split_words", {"rate": 0.28}, "word.SplitAug", {}),
+    "keyboard": ("text.keyboard", {"rate": 0.24}, "char.KeyboardAug", {}),
+    "OCR": ("text.ocr", {"rate": 0.12}, "char.OcrAug", {}),
+    "swap characters": ("text.swap_characters", {"rate": 0.36}, "char.RandomCharAug", {"action": "swap"}),
+    "insert characters": ("text.insert_characters", {"rate": 0.24}, "char.RandomCharAug", {"action": "insert"}),
+    "delete characters": ("text.delete_characters", {"rate": 0.24}, "char.RandomCharAug", {"action": "delete"}),
+    "misspelling": ("text.misspelling", {"rate": 1.0}, "word.SpellingAug", {}),
+    "swap words": ("text.swap_words", {"rate": 0.55}, "word.RandomWordAug", {"action": "swap"}),
+    "drop words": ("text.drop_words", {"rate": 0.38}, "word.RandomWordAug", {"action": "delete"}),
+    "split words": ("text.split_words", {"rate": 0.65}, "word.SplitAug", {}),
 }
 
 

@@ -76,7 +76,7 @@ class NlpaugTransform(Foreign):
             raise ValueError(f"{self.name} on {text[:40]!r}: {' '.join(str(error).split())}") from error
         made = made[0] if isinstance(made, list) and len(made) == 1 else made
         if not isinstance(made, str):
-            raise ValueError(f"{self.name} returns {type(made).__name__}; a pipeline takes one text for each")
+            raise TypeError(f"{self.name} returns {type(made).__name__}; a pipeline takes one text for each")
         return made
 
 

@@ -261,8 +261,8 @@ class InverseSparkles(CBar):
         radius = torch.full_like(x, 0.25 * n)
         # rays of no length would be no star: the published ones are about a quarter of the side, give or take
         lengths = normal_field(rays, (_MOST_RAYS,))
-        place = [(0.25 + 0.5 * v) * n for v in (x, y)]
-        shown = _rays(image, *place, radius, 50 + torch.floor(150 * count), lengths, rows(level) * 0.13)
+        x, y = (0.25 + 0.5 * x) * n, (0.25 + 0.5 * y) * n
+        shown = _rays(image, x, y, radius, 50 + torch.floor(150 * count), lengths, rows(level) * 0.13)
         return 1 + shown * (image - 1)
 
 

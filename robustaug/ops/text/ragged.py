@@ -6,6 +6,7 @@ Legend: B samples, N code points of all samples together, M edits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def decode(ragged: Ragged) -> list[str]:
     """Return the rows as texts; the inverse of `encode`."""
     joined = ragged.code.astype("<u4", copy=False).tobytes().decode("utf-32-le", "surrogatepass")
     at = ragged.start.tolist()
-    return [joined[begin:end] for begin, end in zip(at, at[1:], strict=False)]
+    return [joined[begin:end] for begin, end in pairwise(at)]
 
 
 def bounds(lengths: np.ndarray) -> np.ndarray:

@@ -98,7 +98,8 @@ class TextOperator(Operator):
         """`apply` without the layouts: a list in, a list of as many out; only active samples change."""
         out: list[str] = []
         for part in chunks(len(batch)):
-            out += super().transform(batch[part], take_part(params, part))
+            changed: Any = super().transform(batch[part], take_part(params, part))
+            out += changed
         return out
 
     def formula(self, texts: list[str], **params: Tensor) -> list[str]:

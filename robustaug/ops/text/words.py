@@ -37,7 +37,7 @@ class Words(NamedTuple):
 
 def inside_words(ragged: Ragged) -> np.ndarray:
     """Return (N,) bool: whether a code point is part of a word."""
-    code, start = ragged
+    code = ragged.code
     kind = characters.kind_of(code)
     inside = (kind == LETTER) | (kind == DIGIT) | (kind == MARK)
     apostrophe = np.flatnonzero((code == _APOSTROPHES[0]) | (code == _APOSTROPHES[1]))

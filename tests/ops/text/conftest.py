@@ -28,7 +28,8 @@ _WORDS = {  # part of speech: synsets of (words, frequency of each, antonym's wo
     "a": [(["good"], 8, "bad"), (["bad"], 7, "good"), (["happy"], 4, "unhappy"), (["unhappy"], 3, "happy"),
           (["big", "large"], 6, "small"), (["small", "little"], 6, "big"), (["terrible", "awful"], 4, None),
           (["boring", "dull", "tedious"], 4, None), (["right", "correct"], 4, "wrong"), (["wrong"], 4, "right")],
-    "r": [(["apparently", "seemingly"], 2, None), (["definitely", "decidedly"], 2, None), (["very", "really"], 5, None)],
+    "r": [(["apparently", "seemingly"], 2, None), (["definitely", "decidedly"], 2, None),
+          (["very", "really"], 5, None)],
 }  # fmt: skip
 _FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 
@@ -46,7 +47,7 @@ def write_wordnet(folder):
                 target = f"001 ! {offsets.get(opposite, 0):08d} {part} 0101" if opposite else "000"
                 frames = " 01 + 01 00" if part == "v" else ""
                 line = f"{position:08d} 00 {part} {len(words):02x} {named} {target}{frames} | a gloss  \n"
-                offsets |= {word: position for word in words}
+                offsets |= dict.fromkeys(words, position)
                 lines.append(line)
                 position += len(line)
                 if at_last:
