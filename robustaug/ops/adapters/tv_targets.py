@@ -52,7 +52,7 @@ def travel(operator: Operator, sample: Any) -> Any:
             out = draw_with_targets(operator, plain, Targets(keypoints=flat), index=index)
             size = operator.size_after(plain.shape[-2:])
             there = torch.as_tensor(out.targets.keypoints)[0].reshape(points.shape)
-            return tv_tensors.KeyPoints(_as(there, points), canvas_size=size)
+            return tv_tensors.KeyPoints(_as(there, points), canvas_size=size)  # type: ignore[call-overload]
         return leaf
 
     return _mapped(sample, moved)
