@@ -41,6 +41,7 @@ class Lexicon(NamedTuple):
         forms: the alternatives, each three times: as written, with a capital, in capitals.
         sieve: (16384,) bool, which traits (see `_traits`) a key has: few words need to be looked up.
         longest: the most code points of a key, by its number of words.
+        openers: by a key's number of words, which traits its first word has, as in `sieve`.
     """
 
     hashes: np.ndarray
@@ -50,6 +51,7 @@ class Lexicon(NamedTuple):
     forms: Ragged
     sieve: np.ndarray
     longest: dict[int, int]
+    openers: dict[int, np.ndarray]
 
 
 def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexicon:
@@ -71,9 +73,12 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
         if at == len(forms) // 3:
             forms += [form for one in options for form in (one, one[:1].upper() + one[1:], one.upper())]
     longest: dict[int, int] = {}
-    for phrase in phrases:
+    openers: dict[int, np.ndarray] = {}
+    for row, phrase in enumerate(phrases):
         n = phrase.count(" ") + 1
         longest[n] = max(longest.get(n, 0), len(phrase))
+        begin, first = keys.start[row : row + 1], len(phrase.split(" ")[0])
+        openers.setdefault(n, np.zeros(1 << 14, bool))[_traits(keys.code, begin, begin + first)] = True
     sieve = np.zeros(1 << 14, bool)
     sieve[_traits(keys.code, keys.start[:-1], keys.start[1:])] = True
     return Lexicon(
@@ -84,6 +89,7 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
         table(forms),
         sieve,
         longest,
+        openers,
     )
 
 
@@ -112,15 +118,19 @@ def _found(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the phrases that begin with one of the words `first` as (word, end, row), ascending and apart."""
     found = []
+    traits = _traits(ragged.code, begin[first], end[first])
     for n, longest in sorted(rows.longest.items(), reverse=True):  # long phrases before short ones
-        start = first[first + n - 1 < len(begin)]
+        start = first[rows.openers[n][traits]]
+        start = start[start + n - 1 < len(begin)]
         for i in range(n - 1):  # words of a phrase are one space apart
             after = end[start + i]
             one = (begin[start + i + 1] == after + 1) & (owner[start + i + 1] == owner[start])
             start, after = start[one], after[one]
             start = start[ragged.code[after] == _SPACE]
         until = end[start + n - 1]
-        likely = rows.sieve[_traits(ragged.code, begin[start], until)] & (until - begin[start] <= longest)
+        likely = until - begin[start] <= longest
+        if n > 1:
+            likely &= rows.sieve[_traits(ragged.code, begin[start], until)]
         start, until = start[likely], until[likely]
         row = _rows(ragged.code, begin[start], until - begin[start], rows)
         found.append(np.stack([start, until, row])[:, row >= 0])
