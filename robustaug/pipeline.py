@@ -21,6 +21,7 @@ from robustaug import atomic, registry
 from robustaug.config import ConfigError, parse_yaml, read_yaml
 from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.operator import Operator, Params, take
+from robustaug.ops.program import Choice, Step, either
 from robustaug.rng import Keys
 
 
@@ -54,6 +55,14 @@ class Pipeline(Operator):
         for position, child in enumerate(self.children):
             image = child.transform(image, params.get(str(position), {}))
         return image
+
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        steps = []
+        for position, child in enumerate(self.children):
+            made = child.program(params.get(str(position), {}), shape, n)
+            shape = made[-1].shape if made else shape
+            steps += made
+        return steps
 
     def size_after(self, size: Sequence[int]) -> tuple[int, int]:
         return self._sizes(size)[-1]
@@ -146,6 +155,12 @@ class OneOf(Operator):
     def formula(self, image: Tensor, pick: Tensor, **params: Any) -> Tensor:
         return _route(self, image, pick, params)
 
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        programs = _programs(self, params, shape, n)
+        if programs is None:
+            return super().lower(params, shape, n)
+        return either([Choice(params["pick"] == i, steps) for i, steps in enumerate(programs)], shape)
+
     def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
         return _where_active(
             points, params, lambda p, drawn: _route_points(self, "trace", p, size, drawn["pick"], drawn)
@@ -198,6 +213,13 @@ class SomeOf(Operator):
         for turn in range(slots.shape[1]):
             image = _route(self, image, slots[:, turn], params)
         return image
+
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        programs = _programs(self, params, shape, n)
+        if programs is None:
+            return super().lower(params, shape, n)
+        turns = [[Choice(pick == i, steps) for i, steps in enumerate(programs)] for pick in params["slots"].unbind(1)]
+        return [step for choices in turns for step in either(choices, shape)]
 
     def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
         return _where_active(points, params, lambda p, drawn: self._in_turn("trace", p, size, drawn))
@@ -290,6 +312,19 @@ def _route(combinator: Any, batch: Any, pick: Tensor, params: Params) -> Any:
             raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
         out = layout.put(out, chosen, changed)
     return out
+
+
+def _programs(combinator: Any, params: Params, shape: Sequence[int], n: int) -> list[list[Step]] | None:
+    """Return each child's steps, as if every sample went through it; None where they cannot stand side by side."""
+    programs = []
+    for position, child in enumerate(combinator.children):
+        steps = child.program(params.get(str(position), {}), shape, n)
+        if any(step.shape != tuple(shape) for step in steps):
+            raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
+        if any(kernel.kind == "fork" for step in steps for kernel in step.kernels):
+            return None  # a fork reaches over several steps, in which other samples do other things
+        programs.append(steps)
+    return programs
 
 
 def _route_points(

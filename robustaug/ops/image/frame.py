@@ -17,6 +17,8 @@ from torch import Tensor
 
 from robustaug.ops.image.motion import Geometric
 from robustaug.ops.image.resample import Size, centred
+from robustaug.ops.operator import Operator, Params
+from robustaug.ops.program import Step
 from robustaug.ops.space import choice, uniform
 from robustaug.registry import register
 
@@ -139,6 +141,8 @@ class Resize(Sized):
     The antialiasing is torchvision's: a triangle as wide as two output pixels.
     """
 
+    outside = "edge"
+
     def matrix(self, size: Size) -> Tensor:
         """Return (1, 3, 3), a scaling of the outer edges."""
         height, width = self.size_after(size)
@@ -149,6 +153,12 @@ class Resize(Sized):
     def formula(self, image: Tensor) -> Tensor:
         size = self.size_after(image.shape[-2:])
         return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+    def lower(self, params: Params, shape: Size, n: int) -> list[Step]:
+        height, width = self.size_after(shape[1:])
+        if height >= shape[1] and width >= shape[2]:
+            return super().lower(params, shape, n)
+        return Operator.lower(self, params, shape, n)  # antialiasing reads more than four pixels
 
 
 @register("image.transpose", tags={"geometry", "differentiable"})
