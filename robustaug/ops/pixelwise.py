@@ -121,7 +121,7 @@ class Pixelwise(Operator):
 
     def arguments(self, **params: Tensor) -> list[Tensor]:
         """Return what the formula gets, (B,) each: the drawn parameters in their order, the key left out."""
-        return [value for key, value in params.items() if self.declared[key].distribution != "key"]
+        return [params[key] for key, space in self.declared.items() if space.distribution != "key"]
 
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         arguments = [rows(a).to(image.dtype) for a in self.arguments(**params)]
