@@ -146,7 +146,8 @@ def contenders(name: str, task: Task, crew: Crew, place: Room, device: str | Non
         elif peer.where == "device, one by one":
             entries[who] = Entry(lambda epoch, job=job: job(there[:one], out[:one]), one)
         elif peer.where == "here":
-            entries[who] = Entry(lambda epoch, job=job, part=place.part(peer.layout, slice(n)): job(*part), n)
+            everything = place.part(peer.layout, slice(n))
+            entries[who] = Entry(lambda epoch, job=job, everything=everything: job(*everything), n)
         else:
             alone = peer.where == "one worker"
             entries[who] = Entry(lambda epoch, who=who, alone=alone: crew.run(who, name, alone), one if alone else n)

@@ -123,8 +123,8 @@ def torchvision_batched(task: str) -> Job | None:
 
 def kornia(task: str, batch: int | None = None) -> Job | None:
     warnings.simplefilter("ignore")
-    import kornia.augmentation as K
-    from kornia.augmentation.auto import RandAugment, TrivialAugment
+    import kornia.augmentation as K  # type: ignore[reportMissingImports]
+    from kornia.augmentation.auto import RandAugment, TrivialAugment  # type: ignore[reportMissingImports]
 
     forms: dict[str, Callable[[], list[Any]]] = {
         "P1": lambda: [
@@ -182,7 +182,7 @@ def _imagecorruptions() -> Any:
     all 15 corruptions run.
     """
     warnings.simplefilter("ignore")  # SciPy's, of a module path that will go too
-    import skimage.filters
+    import skimage.filters  # type: ignore[reportMissingImports]
 
     if not hasattr(np, "float_"):
         setattr(np, "float_", np.float64)  # noqa: B010 (checkers know that it is gone)
