@@ -54,10 +54,10 @@ def run_samples(start, stop, codes, args, sizes, kernels, images, outs, mean, sc
         _run(codes[sample], args[sample], sizes, kernels, source, target, mean, scale, planes, tile, work)
 
 
-@njit
+@njit(inline="always")  # one function to optimise, not one in another
 def _run(codes, args, sizes, kernels, source, target, mean, scale, planes, tile, work):
     kinds, addresses, reads = kernels[0], kernels[1], kernels[2]
-    maps, frames, borders = work[7], work[8], work[9]
+    maps, frames, borders = work[8], work[9], work[10]
     channels, end = source[2], len(codes)
     current, fork, total, first_sum = _RAW, _NO_PLANE, _NO_PLANE, True
     known = -1  # the instruction whose statistic is known
@@ -65,11 +65,12 @@ def _run(codes, args, sizes, kernels, source, target, mean, scale, planes, tile,
     while True:
         n_maps = 0
         while s < end and kinds[codes[s]] == MAP and n_maps < CHAIN:
-            maps[n_maps] = args[s, :9]
-            frames[n_maps] = sizes[s]
+            for entry in range(9):
+                maps[n_maps, entry] = args[s, entry]
+            frames[n_maps, 0], frames[n_maps, 1] = sizes[s, 0], sizes[s, 1]
             borders[n_maps] = kernels[5][codes[s]]
             n_maps += 1
-            frames[n_maps] = sizes[s + 1]
+            frames[n_maps, 0], frames[n_maps, 1] = sizes[s + 1, 0], sizes[s + 1, 1]
             s = _skip(codes, s + 1)
         if s < end and kinds[codes[s]] == JOIN and n_maps == 0:
             current = total
@@ -136,13 +137,13 @@ def _free(a, b, c):
     return 0
 
 
-@njit
+@njit(inline="always")
 def _pass(
     codes, args, begin, end, kernels, source, target, planes, current, fork, goal, sink, first_sum, share,
     statistic, n_maps, out_height, out_width, mean, scale, tile, work,
 ):  # fmt: skip
     kinds, addresses, draws, keys = kernels[0], kernels[1], kernels[3], kernels[4]
-    maps, frames, borders, chain, bounds, known, found, counts, table = work[7:]
+    maps, frames, borders, chain, bounds, known, found, counts, table = work[8:]
     channels, pixels = source[2], out_height * out_width
     px, drawn = tile[0], tile[1]
     count = gather.compose(maps, frames, borders, n_maps, chain, bounds)
@@ -187,11 +188,12 @@ def _pass(
             collect(statistic, channels, n, px, found, counts)
         if sink == _TO_OUTPUT:
             store(px, channels, n, first, out_width, target, mean, scale)
-        elif sink == _TO_PLANE or sink == _TO_SUM:
+        elif sink in (_TO_PLANE, _TO_SUM):
             _keep(channels, n, px, planes[goal], pixels, first, sink == _TO_SUM, first_sum, share)
     if statistic != NONE:
         finish(statistic, channels, pixels, found, counts, table)
-        known[:] = found
+        for channel in range(channels):
+            known[channel, 0], known[channel, 1] = found[channel, 0], found[channel, 1]
 
 
 @njit

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from robustaug.engine.cpu import words
-from robustaug.engine.cpu.cache import callback
+from robustaug import scalars
 from robustaug.engine.cpu.gather import TILE
 from robustaug.engine.cpu.memory import as_pointer
 from robustaug.engine.source import Carried, carry
+from robustaug.jit import callback
 from robustaug.ops.program import Kernel
 
 STATISTICS = {"": 0, "grey_mean": 1, "channel_mean": 1, "channel_range": 2}
@@ -46,7 +46,7 @@ def loop(px_, channels, n, args_, stats_, draws_):
 """
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiled(kernel: Kernel) -> Any:
     """Return the C callback of a "value" or "pixel" kernel; its `address` is the opcode.
 
@@ -56,18 +56,24 @@ def compiled(kernel: Kernel) -> Any:
     assert kernel.formula is not None
     carried = carry(kernel.formula, number="f32", decorator="njit")
     text = _loop(kernel, carried)
-    scope: dict[str, Any] = {word: getattr(words, word) for word in carried.words}
+    scope: dict[str, Any] = {"__name__": __name__} | {word: getattr(scalars, word) for word in carried.words}
     scope |= {"njit": njit(inline="always"), "carray": carray, "as_pointer": as_pointer, "TILE": TILE}
     scope |= {"f32": np.float32, "float32": np.float32, "float64": np.float64}
     exec(compile(text, "<robustaug formula>", "exec"), scope)  # noqa: S102 (the registered operator's own source)
-    loop = scope["loop"]
+    scope["loop"]
     return callback(scope["loop"], LOOP, f"formula-{kernel.name}", text)
 
 
+def count(kernel: Kernel) -> int:
+    """Return how many of the step's arguments the formula takes; the key of its draws lies behind them."""
+    assert kernel.formula is not None
+    own = len(inspect.signature(kernel.formula).parameters) - (1 if kernel.kind == "value" else 3)
+    return own - STATISTICS[kernel.reads] - bool(kernel.draws)
+
+
 def _loop(kernel: Kernel, carried: Carried) -> str:
-    count = len(inspect.signature(kernel.formula).parameters) - (1 if kernel.kind == "value" else 3)  # type: ignore[arg-type]
     known = STATISTICS[kernel.reads]
-    arguments = [f"a{i}" for i in range(count - known - bool(kernel.draws))]
+    arguments = [f"a{i}" for i in range(count(kernel))]
     first = ["px[c, i]"] if kernel.kind == "value" else ["px[0, i]", "px[1, i]", "px[2, i]"]
     values = [*first, *arguments, *(f"s{i}" for i in range(known)), *(["draws[c, i]"] if kernel.draws else [])]
     return (

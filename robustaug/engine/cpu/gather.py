@@ -55,13 +55,15 @@ def compose(maps, frames, modes, n, chain, bounds):
         hides = not _inside(m, frames[i + 1, 0], frames[i + 1, 1], frames[i, 0], frames[i, 1])
         if count > 0 and bounds[count - 1, 2] < 0:
             # positions went through the chain's last matrix first, then through this one: this one @ that one
-            a = chain[count - 1].copy()
-            for r in range(3):
-                for c in range(3):
-                    chain[count - 1, 3 * r + c] = m[3 * r] * a[c] + m[3 * r + 1] * a[3 + c] + m[3 * r + 2] * a[6 + c]
+            a = chain[count - 1]
+            for c in range(3):
+                x, y, z = a[c], a[3 + c], a[6 + c]
+                for r in range(3):
+                    a[3 * r + c] = m[3 * r] * x + m[3 * r + 1] * y + m[3 * r + 2] * z
             count -= 1
         else:
-            chain[count] = m
+            for entry in range(9):
+                chain[count, entry] = m[entry]
         bounds[count, 0], bounds[count, 1] = frames[i, 0], frames[i, 1]
         bounds[count, 2] = modes[i] if hides else -1
         count += 1
@@ -87,8 +89,7 @@ def locate(chain, bounds, count, first, n, width, x, y, weight):
     while at < n:
         run = min(width - column, n - at)
         for i in range(run):
-            x[at + i] = column + i
-        y[at : at + run] = row
+            x[at + i], y[at + i] = column + i, row
         at += run
         row += 1
         column = 0
@@ -109,7 +110,8 @@ def locate(chain, bounds, count, first, n, width, x, y, weight):
         height, wide, mode = bounds[k, 0], bounds[k, 1], bounds[k, 2]
         if mode == ZERO:
             if covered:
-                weight[:n] = 1
+                for i in range(n):
+                    weight[i] = 1
                 covered = False
             for i in range(n):
                 u, v = x[i], y[i]
@@ -201,7 +203,7 @@ def resample_tile(
     work,
 ):  # fmt: skip
     """Fill px (channels, TILE) by bilinear interpolation at the positions that the chain names."""
-    (x, y, fx, fy, weight), (top, bottom), taps = work[:5], work[5], work[6]
+    (x, y, fx, fy, weight), (top, bottom), taps = work[:5], work[5:7], work[7]
     hidden = locate(chain, bounds, count, first, n, out_width, x, y, weight)
     split(x, y, n, height, width, stride_y, stride_x, top, bottom, fx, fy)
     if dtype == U8:
@@ -240,7 +242,7 @@ def copy_tile(
         y = min(max(y, 0), height - 1)
         for channel in range(channels):
             if hidden:
-                px[channel, at : at + run] = 0
+                _fill(px[channel], at, at + run, f32(0))
                 continue
             start = base + channel * stride_c + y * stride_y + (x + step * begin) * stride_x
             if dtype == U8:
@@ -248,16 +250,22 @@ def copy_tile(
             else:
                 _copy_floats(start, step * stride_x // 4, end - begin, px[channel, at + begin :])
             if begin > 0 or end < run:
-                before, after = np.float32(0), np.float32(0)
+                before, after = f32(0), f32(0)
                 if mode == EDGE:
                     line = base + channel * stride_c + y * stride_y
                     low, high = _value(line, dtype), _value(line + (width - 1) * stride_x, dtype)
                     before, after = (low, high) if step > 0 else (high, low)
-                px[channel, at : at + begin] = before
-                px[channel, at + end : at + run] = after
+                _fill(px[channel], at, at + begin, before)
+                _fill(px[channel], at + end, at + run, after)
         at += run
         row += 1
         column = 0
+
+
+@njit
+def _fill(line, start, stop, value):
+    for i in range(start, stop):
+        line[i] = value
 
 
 @njit(inline="always")

@@ -17,7 +17,8 @@ def reset(what, channels, stats, counts):
         if what == CHANNEL_RANGE:
             stats[channel, 0], stats[channel, 1] = np.inf, -np.inf
         if what == HISTOGRAM:
-            counts[channel] = 0
+            for level in range(256):
+                counts[channel, level] = 0
 
 
 @njit(fastmath={"contract", "nsz", "reassoc"})
@@ -42,7 +43,7 @@ def collect(what, channels, n, px, stats, counts):
     """Add n pixels of px (channels, TILE)."""
     for channel in range(channels):
         line = px[channel]
-        if what == GREY_MEAN or what == CHANNEL_MEAN:
+        if what in (GREY_MEAN, CHANNEL_MEAN):
             stats[channel, 0] += _sum(line, n)
         elif what == CHANNEL_RANGE:
             low, high = _range(line, n)
@@ -64,13 +65,17 @@ def _level(x):
 def finish(what, channels, pixels, stats, counts, table):
     """Turn sums into what the formula is told; of HISTOGRAM, fill `table`, float32 (channels, 256), -1 for "stays"."""
     if what == CHANNEL_MEAN:
-        stats[:channels, 0] /= pixels
+        for channel in range(channels):
+            stats[channel, 0] /= pixels
     elif what == GREY_MEAN:
         if channels == 3:
             grey = 0.2989 * stats[0, 0] + 0.587 * stats[1, 0] + 0.114 * stats[2, 0]
         else:
-            grey = stats[:channels, 0].sum() / channels
-        stats[:channels, 0] = grey / pixels
+            grey = 0.0
+            for channel in range(channels):
+                grey += stats[channel, 0] / channels
+        for channel in range(channels):
+            stats[channel, 0] = grey / pixels
     elif what == HISTOGRAM:
         for channel in range(channels):
             _equalized(counts[channel], pixels, table[channel])
@@ -84,7 +89,7 @@ def _equalized(counts, pixels, table):
         brightest -= 1
     step = (pixels - counts[brightest]) // 255
     if step == 0:
-        table[:] = -1
+        table[0] = -1
         return
     before = 0
     for level in range(256):

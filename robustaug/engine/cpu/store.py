@@ -7,7 +7,8 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from robustaug.engine.cpu.memory import as_pointer, bits_of
+from robustaug.engine.cpu.memory import as_pointer
+from robustaug.scalars import bits_of
 
 F32, U8, F16, BF16 = 0, 1, 2, 3
 
@@ -54,7 +55,9 @@ def store(px, channels, n, first, width, target, mean, scale):
                 out = carray(as_pointer(address), ((run - 1) * step + 1,), np.uint16)
                 for i in range(run):
                     bits = np.uint32(bits_of((line[i] - m) * by))
-                    out[i * step] = np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+                    out[i * step] = np.uint16(
+                        (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+                    )
             at += run
             row += 1
             column = 0

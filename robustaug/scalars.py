@@ -1,17 +1,40 @@
-"""The words of formulas on scalars of float32: Numba compiles them into the loop that uses them.
+"""Functions of one float32 for Numba: the words of formulas, and what random numbers are made with.
 
 There is no vector library to rely on, so powers are polynomials that a compiler can vectorise.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import Any
 
-from robustaug.engine.cpu.memory import bits_of, float_of
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 f32 = np.float32
 _FAST = {"contract", "nsz"}
+_I32 = ir.IntType(32)
+
+
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """Return the bits of a float32 as an int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _I32)
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def float_of(typingctx: Any, x: Any) -> Any:
+    """Return the float32 that an int32's bits stand for."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
 
 
 @njit(inline="always")

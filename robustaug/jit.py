@@ -40,9 +40,8 @@ def folder() -> Path:
 @functools.cache
 def engine_digest() -> str:
     """Return a digest of everything compiled code depends on besides an operator's formula."""
-    from robustaug import engine, philox
-
-    files = [Path(philox.__file__), *sorted((Path(engine.__file__).parent / "cpu").rglob("*.py"))]
+    root = Path(__file__).parent
+    files = [root / "philox.py", root / "scalars.py", *sorted((root / "engine" / "cpu").rglob("*.py"))]
     return digest(numba.__version__, *(file.read_text(encoding="utf-8") for file in files))
 
 
