@@ -62,7 +62,8 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
         shared: keep one copy of alternatives that several phrases share, which must be the same object.
     """
     keys = table(entries)
-    order = np.argsort(_hashes(keys.code, keys.start[:-1], keys.lengths), kind="stable")
+    hashes = _hashes(*_letters(keys.code, keys.start[:-1], keys.lengths))
+    order = np.argsort(hashes, kind="stable")
     phrases = [[*entries][i] for i in order]
     keys = table(phrases)
     head, forms, seen = [], [], {}
@@ -82,7 +83,7 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
     sieve = np.zeros(1 << 14, bool)
     sieve[_traits(keys.code, keys.start[:-1], keys.start[1:])] = True
     return Lexicon(
-        _hashes(keys.code, keys.start[:-1], keys.lengths),
+        hashes[order],
         keys,
         np.array(head, np.int64),
         np.array([len(entries[phrase]) for phrase in phrases], np.int64),
@@ -144,15 +145,15 @@ def _found(
 
 def _rows(code: np.ndarray, begin: np.ndarray, length: np.ndarray, rows: Lexicon) -> np.ndarray:
     """Return the row of each span, (M,) int64, -1 where there is none."""
-    row = np.minimum(np.searchsorted(rows.hashes, hashed := _hashes(code, begin, length)), len(rows.hashes) - 1)
-    hit = np.flatnonzero((rows.hashes[row] == hashed) & (rows.keys.lengths[row] == length))
-    out = np.full(len(begin), -1)
-    if len(hit):
-        ours = _fold(gather(code, begin[hit], length[hit]))
-        theirs = gather(rows.keys.code, rows.keys.start[row[hit]], length[hit])
-        same = np.logical_and.reduceat(ours == theirs, bounds(length[hit])[:-1])
-        out[hit[same]] = row[hit[same]]
-    return out
+    if len(begin) == 0:
+        return np.empty(0, np.int64)
+    letters, place, at = _letters(code, begin, length)
+    hashed = _hashes(letters, place, at)
+    row = np.minimum(np.searchsorted(rows.hashes, hashed), len(rows.hashes) - 1)
+    hit = (rows.hashes[row] == hashed) & (rows.keys.lengths[row] == length)
+    place += np.repeat(rows.keys.start[row], length)
+    same = letters == rows.keys.code.take(place, mode="clip")
+    return np.where(hit & np.logical_and.reduceat(same, at), row, -1)
 
 
 def _traits(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -160,15 +161,16 @@ def _traits(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     return (code[begin] & 31) << 9 | (code[end - 1] & 31) << 4 | np.minimum(end - begin, 15)
 
 
-def _hashes(code: np.ndarray, begin: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return a hash of each span without regard to case, (M,) uint64; spans have at least one code point."""
-    if len(begin) == 0:
-        return np.empty(0, np.uint64)
+def _letters(code: np.ndarray, begin: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the spans' code points in lower case, each one's place in its span, and where the spans begin."""
     at = bounds(length)
     place = np.arange(at[-1]) - np.repeat(at[:-1], length)
-    letters = _fold(code[place + np.repeat(begin, length)]).astype(np.uint64)
-    letters *= _POWERS.take(place, mode="clip")
-    return np.add.reduceat(letters, at[:-1])
+    return _fold(code.take(place + np.repeat(begin, length))), place, at[:-1]
+
+
+def _hashes(letters: np.ndarray, place: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return a hash of each span, (M,) uint64, from `_letters`; spans have at least one code point."""
+    return np.add.reduceat(letters * _POWERS.take(place, mode="clip"), at)
 
 
 def _fold(code: np.ndarray) -> np.ndarray:
