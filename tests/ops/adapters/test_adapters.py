@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 import robustaug
 from robustaug.ops.adapters import for_albumentations, for_torchvision
 from robustaug.ops.adapters.albumentations import library
+from robustaug.ops.targets import Targets, draw_with_targets
 from robustaug.pipeline import Pipeline, load_params, save_params
 from robustaug.rng import Keys, torch_seed
 
@@ -206,6 +207,38 @@ def test_without_albumentations_the_fix_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "albumentations", None)
     with pytest.raises(ImportError, match=r"albumentations\.\* needs albumentations: pip install 'robustaug\[alb"):
         robustaug.create("albumentations.RandomFog")
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("torchvision.RandomRotation", {"degrees": 30}),
+        ("torchvision.TrivialAugmentWide", {}),
+        ("albumentations.GridDistortion", {"p": 1.0}),
+    ],
+)
+def test_targets_are_refused_where_another_library_moves_pixels(name, params, images):
+    pipeline = Pipeline(["image.invert", {name: params}])
+    message = rf"{name} does not say where it moves pixels, so masks, boxes and keypoints cannot follow; use an"
+    for targets in (Targets(masks=torch.zeros(6, 32, 32)), Targets(keypoints=torch.zeros(6, 1, 2))):
+        with pytest.raises(ValueError, match=message):
+            draw_with_targets(pipeline, images, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("torchvision.ColorJitter", {"hue": 0.2}),
+        ("torchvision.RandomErasing", {"p": 1.0}),
+        ("torchvision.GaussianNoise", {}),
+        ("albumentations.RandomFog", {"p": 1.0}),
+        ("albumentations.CoarseDropout", {"p": 1.0}),
+    ],
+)
+def test_targets_stay_where_another_library_moves_nothing(name, params, images):
+    points = torch.rand(6, 3, 2) * 31
+    out = draw_with_targets(Pipeline([{name: params}]), images, Targets(keypoints=points))
+    assert torch.equal(torch.as_tensor(out.targets.keypoints), points)
 
 
 def test_ours_inside_torchvision_follows_torchs_generator(images):
