@@ -55,6 +55,13 @@ def test_at_temperature_zero_the_seed_does_not_matter(model):
     assert paraphrase(model, temperature=0)(TEXTS, seed=1) == paraphrase(model, temperature=0)(TEXTS, seed=2)
 
 
+def test_severities_leave_the_likeliest_more_and_more_often(model):
+    likeliest = paraphrase(model, temperature=0)(TEXTS[0])
+    many = [TEXTS[0]] * 200
+    kept = [paraphrase(model, severity=s)(many).count(likeliest) for s in (1, 2, 3, 4, 5)]
+    assert kept[0] > kept[1] > kept[2] > max(kept[3:])
+
+
 def test_draws_follow_the_models_chances(model):
     operator = paraphrase(model, temperature=1.0)
     network = transformers.T5ForConditionalGeneration.from_pretrained(model)
