@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.pipeline import build_operator
 from robustaug.rng import Keys, torch_seed
 
 transformers = pytest.importorskip("transformers")
@@ -84,7 +85,7 @@ def test_what_was_made_can_be_written_down(model):
     assert eval(repr(operator), {"robustaug": robustaug})(TEXTS, seed=3) == out
     assert pickle.loads(pickle.dumps(operator))(TEXTS, seed=3) == out
     assert operator.apply(TEXTS, operator.sample(Keys.of(3, 5))) == out
-    assert robustaug.pipeline.build_operator(operator.spec()) == operator
+    assert build_operator(operator.spec()) == operator
 
 
 def test_there_and_back(model):
