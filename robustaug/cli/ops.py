@@ -15,7 +15,9 @@ app = typer.Typer(help="List, show and preview what is registered.", no_args_is_
 
 @app.command("list")
 def list_entries(
-    kind: Annotated[str | None, typer.Option(help="operator, combinator, attack, source, model or score.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="operator, mixer, procedure, combinator, attack, source, model or score.")
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="Such as image.")] = None,
     tag: Annotated[str | None, typer.Option(help="Such as noise, blur, geometry or pixelwise.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that is known, as JSON.")] = False,
