@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -21,7 +21,12 @@ from robustaug import atomic, registry
 from robustaug.config import ConfigError, parse_yaml, read_yaml
 from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.operator import Operator, Params, take
+from robustaug.ops.program import Choice, Step, either
 from robustaug.rng import Keys
+
+if TYPE_CHECKING:
+    from robustaug.engine.compiled import CompiledPipeline
+    from robustaug.engine.plan import Plan
 
 
 @registry.register("compose.sequential")
@@ -55,6 +60,14 @@ class Pipeline(Operator):
             image = child.transform(image, params.get(str(position), {}))
         return image
 
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        steps = []
+        for position, child in enumerate(self.children):
+            made = child.program(params.get(str(position), {}), shape, n)
+            shape = made[-1].shape if made else shape
+            steps += made
+        return steps
+
     def size_after(self, size: Sequence[int]) -> tuple[int, int]:
         return self._sizes(size)[-1]
 
@@ -84,6 +97,30 @@ class Pipeline(Operator):
 
     def spec(self) -> dict[str, Any]:
         return {self.name: _children_spec(self.children) | _p_spec(self.p)}
+
+    def compile(
+        self,
+        backend: str = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> CompiledPipeline:
+        """Return the pipeline as programs that run with one read and one write; see `CompiledPipeline`.
+
+        >>> import torch
+        >>> flip = Pipeline([{"image.horizontal_flip": {"p": 0.5}}, "image.color_jitter"])
+        >>> fast = flip.compile(mean=0.5, std=0.25)
+        >>> fast(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), seed=1).dtype
+        torch.float32
+        """
+        from robustaug.engine.compiled import CompiledPipeline
+
+        return CompiledPipeline(self, backend, mean, std, dtype, channels_last)
+
+    def explain(self, shape: Sequence[int] = (1, 3, 224, 224), device: str = "cpu") -> Plan:
+        """Return how `compile` would run images (B, C, H, W) of uint8, as text when printed."""
+        return self.compile().explain(shape, device=device)
 
     def to_yaml(self) -> str:
         """Return the pipeline as YAML that `from_yaml` reads back into an equal one."""
@@ -146,6 +183,12 @@ class OneOf(Operator):
     def formula(self, image: Tensor, pick: Tensor, **params: Any) -> Tensor:
         return _route(self, image, pick, params)
 
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        programs = _programs(self, params, shape, n)
+        if programs is None:
+            return super().lower(params, shape, n)
+        return either([Choice(params["pick"] == i, steps) for i, steps in enumerate(programs)], shape)
+
     def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
         return _where_active(
             points, params, lambda p, drawn: _route_points(self, "trace", p, size, drawn["pick"], drawn)
@@ -198,6 +241,13 @@ class SomeOf(Operator):
         for turn in range(slots.shape[1]):
             image = _route(self, image, slots[:, turn], params)
         return image
+
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        programs = _programs(self, params, shape, n)
+        if programs is None:
+            return super().lower(params, shape, n)
+        turns = [[Choice(pick == i, steps) for i, steps in enumerate(programs)] for pick in params["slots"].unbind(1)]
+        return [step for choices in turns for step in either(choices, shape)]
 
     def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
         return _where_active(points, params, lambda p, drawn: self._in_turn("trace", p, size, drawn))
@@ -290,6 +340,19 @@ def _route(combinator: Any, batch: Any, pick: Tensor, params: Params) -> Any:
             raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
         out = layout.put(out, chosen, changed)
     return out
+
+
+def _programs(combinator: Any, params: Params, shape: Sequence[int], n: int) -> list[list[Step]] | None:
+    """Return each child's steps, as if every sample went through it; None where they cannot stand side by side."""
+    programs = []
+    for position, child in enumerate(combinator.children):
+        steps = child.program(params.get(str(position), {}), shape, n)
+        if any(step.shape != tuple(shape) for step in steps):
+            raise ValueError(f"{combinator.name}: {child.name} changes the image size; a batch has one size")
+        if any(kernel.kind == "fork" for step in steps for kernel in step.kernels):
+            return None  # a fork reaches over several steps, in which other samples do other things
+        programs.append(steps)
+    return programs
 
 
 def _route_points(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 # The counter's second word keeps the three uses of one key apart.
-_SCALARS, _FIELD, _FOLD = 0, 1, 2
+SCALARS, FIELD, FOLD = 0, 1, 2
 _CHUNK_BLOCKS = 1 << 20  # bounds the int64 scratch memory of a field to about 64 MiB
 
 
@@ -112,7 +112,7 @@ class Keys:
         """Return independent keys for one part of the work: an operator's position, a parameter's name."""
         word = zlib.crc32(part.encode()) if isinstance(part, str) else part
         is_name = int(isinstance(part, str))
-        mixed = _philox_int((word & MASK, _FOLD, word >> 32, is_name), self.key)
+        mixed = _philox_int((word & MASK, FOLD, word >> 32, is_name), self.key)
         return Keys(mixed[:2], self.index)
 
     def rows(self) -> Tensor:
@@ -122,7 +122,7 @@ class Keys:
 
     def bits(self, n: int = 1) -> Tensor:
         """Return (B, n) int64 words in [0, 2^32)."""
-        return _words(self.rows(), n, _SCALARS)
+        return _words(self.rows(), n, SCALARS)
 
     def uniform(self, n: int = 1) -> Tensor:
         """Return (B, n) float32 in [0, 1)."""
@@ -135,12 +135,12 @@ class Keys:
 
 def uniform_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Return (B, *shape) float32 in [0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
-    return _field(rows, shape, _to_unit)
+    return _field(rows, shape, normal=False)
 
 
 def normal_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Return (B, *shape) float32 from N(0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
-    return _field(rows, shape, _box_muller)
+    return _field(rows, shape, normal=True)
 
 
 def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
@@ -173,20 +173,38 @@ def torch_seed(seed: int) -> Iterator[None]:
 
 def _words(rows: Tensor, n: int, use: int) -> Tensor:
     """Return (B, n) words: counter (block, use, index low, index high)."""
+    if rows.device.type == "cpu":
+        from robustaug import philox
+
+        return philox.bits(rows, n, use)
+    return _words_in_torch(rows, n, use)
+
+
+def _words_in_torch(rows: Tensor, n: int, use: int) -> Tensor:
+    """The definition of `_words`, on any device."""
     blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=rows.device)
     k0, k1, low, high = (column[:, None] for column in rows.unbind(1))
     counter = (blocks[None, :], torch.full_like(blocks, use)[None, :], low, high)
     return torch.stack(philox(counter, (k0, k1)), dim=2).flatten(1)[:, :n]
 
 
-def _field(rows: Tensor, shape: Sequence[int], to_float) -> Tensor:
+def _field(rows: Tensor, shape: Sequence[int], normal: bool) -> Tensor:
     n = math.prod(shape)
+    if rows.device.type == "cpu":
+        from robustaug import philox
+
+        return philox.field(rows, n, normal).reshape(len(rows), *shape)
+    return _field_in_torch(rows, n, _box_muller if normal else _to_unit).reshape(len(rows), *shape)
+
+
+def _field_in_torch(rows: Tensor, n: int, to_float: Callable[[Tensor], Tensor]) -> Tensor:
+    """The definition of `_field`, on any device."""
     even = n + n % 2  # Box-Muller makes pairs
     out = torch.empty((len(rows), even), dtype=torch.float32, device=rows.device)
     step = max(1, _CHUNK_BLOCKS // max(1, even // 4))
     for start in range(0, len(rows), step):
-        out[start : start + step] = to_float(_words(rows[start : start + step], even, _FIELD))
-    return out[:, :n].reshape(len(rows), *shape)
+        out[start : start + step] = to_float(_words_in_torch(rows[start : start + step], even, FIELD))
+    return out[:, :n]
 
 
 def _to_unit(words: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.layout import IMAGES, Layout
+from robustaug.ops.program import Kernel, Step
 from robustaug.ops.space import Space
 from robustaug.registry import did_you_mean
 from robustaug.rng import Keys
@@ -133,6 +134,23 @@ class Operator:
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         """The definition: (B, C, H, W) floating in [0, 1] and one (B, ...) tensor a parameter in, images out."""
         raise NotImplementedError(f"{type(self).__name__} must define formula(image, **params)")
+
+    def program(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        """Return what happens to n images of `shape` (C, H, W) as steps that the engine's backends can compile.
+
+        Args:
+            params: from `sample`, on the CPU.
+        """
+        params = dict(params)
+        active = params.pop("active", None)
+        steps = self.lower(params, shape, n)
+        return steps if active is None else [step.only(active) for step in steps]
+
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        """Return the steps of `program` for samples that are all active; by default one stage, the whole formula."""
+        drawn = [params[key] for key in self.spaces if key in params]
+        after = (shape[0], *self.size_after(shape[1:]))
+        return [Step.of(Kernel("stage", self.name, operator=self), drawn, after, n, params)]
 
     def size_after(self, size: Sequence[int]) -> tuple[int, int]:
         """Return the (H, W) of the result for images of `size` (H, W); most operators keep it."""

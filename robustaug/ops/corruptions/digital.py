@@ -10,12 +10,13 @@ from torch import Tensor
 
 from robustaug.ops.corruptions.published import published
 from robustaug.ops.image import digital
-from robustaug.ops.image.colour import is_colour
+from robustaug.ops.image.colour import Colour
 from robustaug.ops.image.convolve import filtered, mirrored
-from robustaug.ops.image.hsv import saturation_of, with_saturation, with_value
+from robustaug.ops.image.hsv import ValueWise, chroma_share, saturated
 from robustaug.ops.image.motion import Warp
 from robustaug.ops.image.resample import Size, moved
-from robustaug.ops.operator import Operator, rows
+from robustaug.ops.image.tone import around
+from robustaug.ops.pixelwise import Number, Pixelwise, clip, maximum, minimum
 from robustaug.ops.space import fixed, noise_key
 from robustaug.rng import uniform_field
 
@@ -26,13 +27,10 @@ from robustaug.rng import uniform_field
     imagenet={"shift": (0.1, 0.2, 0.3, 0.4, 0.5)},
     cifar={"shift": (0.05, 0.1, 0.15, 0.2, 0.3)},
 )
-class Brightness(Operator):
+class Brightness(ValueWise):
     """Add `shift` to V of HSV, the greatest channel; hue and saturation stay."""
 
     shift = fixed(0.3, identity=0.0, bounds=(-1, 1))
-
-    def formula(self, image: Tensor, shift: Tensor) -> Tensor:
-        return with_value(image, (image.amax(dim=1, keepdim=True) + rows(shift)).clamp(0, 1)).clamp(0, 1)
 
 
 @published(
@@ -41,14 +39,13 @@ class Brightness(Operator):
     imagenet={"factor": (0.4, 0.3, 0.2, 0.1, 0.05)},
     cifar={"factor": (0.75, 0.5, 0.4, 0.3, 0.15)},
 )
-class Contrast(Operator):
+class Contrast(Pixelwise):
     """Squeeze the values of each channel about that channel's mean `factor` times."""
 
     factor = fixed(0.2, unit="×", identity=1.0, bounds=(0, None))
 
-    def formula(self, image: Tensor, factor: Tensor) -> Tensor:
-        mean = image.mean(dim=(2, 3), keepdim=True)
-        return (mean + (image - mean) * rows(factor)).clamp(0, 1)
+    reads = "channel_mean"
+    value = staticmethod(around)
 
 
 @published(
@@ -57,16 +54,22 @@ class Contrast(Operator):
     imagenet={"factor": (0.3, 0.1, 2, 5, 20), "shift": (0, 0, 0, 0.1, 0.2)},
     cifar={"factor": (0.3, 0.1, 1.5, 2, 2.5), "shift": (0, 0, 0, 0.1, 0.2)},
 )
-class Saturate(Operator):
+class Saturate(Pixelwise):
     """Set S of HSV to factor S + shift; hue and value stay. Grey has hue 0: a shift makes it reddish, as published."""
 
     factor = fixed(2.0, unit="×", identity=1.0, bounds=(0, None))
     shift = fixed(0.0, identity=0.0, bounds=(-1, 1))
 
-    def formula(self, image: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        return with_saturation(image, (saturation_of(image) * rows(factor) + rows(shift)).clamp(0, 1)).clamp(0, 1)
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, factor: Number, shift: Number) -> Colour:
+        value = maximum(maximum(red, green), blue)
+        chroma = value - minimum(minimum(red, green), blue)
+        new = clip(chroma_share(value, chroma) * factor + shift)
+        return (
+            saturated(red, value, chroma, 0.0, new),
+            saturated(green, value, chroma, 1.0, new),
+            saturated(blue, value, chroma, 1.0, new),
+        )
 
 
 @published(

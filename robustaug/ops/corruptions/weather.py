@@ -13,8 +13,8 @@ from robustaug.ops.corruptions.published import published
 from robustaug.ops.image.blur import gaussian_taps
 from robustaug.ops.image.convolve import convolve_separable, filtered, repeated
 from robustaug.ops.image.fractal import clouds, scatter
-from robustaug.ops.image.tone import grey
 from robustaug.ops.operator import Operator, rows
+from robustaug.ops.pixelwise import grey
 from robustaug.ops.space import fixed, noise_key, uniform
 from robustaug.rng import normal_field, uniform_field
 

@@ -5,12 +5,16 @@ Gains act on linear light: sRGB is decoded before and encoded after (IEC 61966-2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from robustaug.ops.image.colour import is_colour
-from robustaug.ops.image.tone import grey
-from robustaug.ops.operator import Operator, rows
+from robustaug.ops.image.colour import Colour, Hue, Saturation
+from robustaug.ops.image.tone import Brightness, Contrast, to_linear, to_srgb
+from robustaug.ops.operator import Operator, Params
+from robustaug.ops.pixelwise import Number, Pixelwise, clip, exp, power, where
+from robustaug.ops.program import Step
 from robustaug.ops.space import log_uniform, noise_key, uniform
 from robustaug.registry import register
 from robustaug.rng import normal_field
@@ -24,16 +28,6 @@ PCA_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0
 # exp(b (1 - k^a)) x^(k^a): a and b of the average camera (Ying et al. 2017, "A new low-light image enhancement
 # algorithm using camera response model", equation 7).
 RESPONSE_A, RESPONSE_B = -0.3293, 1.1258
-
-
-def to_linear(image: Tensor) -> Tensor:
-    """Decode sRGB in [0, 1] to linear light."""
-    return torch.where(image <= 0.04045, image / 12.92, ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(light: Tensor) -> Tensor:
-    """Encode linear light in [0, 1] as sRGB."""
-    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def daylight(kelvin: Tensor) -> Tensor:
@@ -60,15 +54,14 @@ def daylight(kelvin: Tensor) -> Tensor:
     return (xyz @ torch.tensor(to_rgb, dtype=torch.float64, device=kelvin.device).T).clamp(min=1e-3)
 
 
-def with_gains(image: Tensor, gains: Tensor) -> Tensor:
-    """Multiply each channel's linear light by (B, 3) gains."""
-    scaled = to_linear(image) * gains.to(image.dtype)[:, :, None, None]
+def amplified(x: Number, gain: Number) -> Number:
+    """Multiply a value's linear light."""
     # a gain of exactly 1 must not cost a rounding
-    return torch.where(gains[:, :, None, None] == 1, image, to_srgb(scaled.clamp(0, 1))).clamp(0, 1)
+    return where(gain == 1.0, x, clip(to_srgb(clip(to_linear(x) * gain))))
 
 
 @register("image.color_temperature", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class ColorTemperature(Operator):
+class ColorTemperature(Pixelwise):
     """Light the scene by a black body of `kelvin` in place of daylight (6500): lower is warmer. Luminance stays."""
 
     kelvin = log_uniform(
@@ -82,15 +75,16 @@ class ColorTemperature(Operator):
         ),
     )
 
-    def formula(self, image: Tensor, kelvin: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        gains = daylight(kelvin) / daylight(torch.full_like(kelvin, DAYLIGHT_K))
-        return with_gains(image, gains)
+    def arguments(self, kelvin: Tensor) -> list[Tensor]:
+        return [*(daylight(kelvin) / daylight(torch.full_like(kelvin, DAYLIGHT_K))).unbind(1)]
+
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, on_red: Number, on_green: Number, on_blue: Number) -> Colour:
+        return amplified(red, on_red), amplified(green, on_green), amplified(blue, on_blue)
 
 
 @register("image.white_balance", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class WhiteBalance(Operator):
+class WhiteBalance(Pixelwise):
     """Get the white balance wrong: multiply red and blue by their own gains, in linear light."""
 
     red = log_uniform(
@@ -110,14 +104,13 @@ class WhiteBalance(Operator):
         severity=tuple({"choice": [1 / g, g]} for g in (1.1, 1.2, 1.35, 1.55, 1.9)),
     )
 
-    def formula(self, image: Tensor, red: Tensor, blue: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        return with_gains(image, torch.stack([red, torch.ones_like(red), blue], dim=1))
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, on_red: Number, on_blue: Number) -> Colour:
+        return amplified(red, on_red), green, amplified(blue, on_blue)
 
 
 @register("image.camera_response", tags={"colour", "pixelwise", "differentiable"})
-class CameraResponse(Operator):
+class CameraResponse(Pixelwise):
     """Expose `ratio` times longer through the response curve of an average camera, which saturates gently.
 
     Source: the beta-gamma model of Ying et al. 2017, fitted to the Database of Response Functions: exp(b (1 - k^a))
@@ -133,15 +126,18 @@ class CameraResponse(Operator):
         severity=tuple({"choice": [1 / k, k]} for k in (1.25, 1.6, 2.1, 2.9, 4)),
     )
 
-    def formula(self, image: Tensor, ratio: Tensor) -> Tensor:
-        power = ratio.to(image.dtype) ** RESPONSE_A
-        lit = image > 0  # the slope at black is infinite where the power is below 1: it counts as 0
-        raised = torch.where(lit, torch.where(lit, image, 1.0) ** rows(power), 0.0)
-        return (torch.exp(RESPONSE_B * (1 - rows(power))) * raised).clamp(0, 1)
+    def arguments(self, ratio: Tensor) -> list[Tensor]:
+        return [ratio.to(torch.float64) ** RESPONSE_A]
+
+    @staticmethod
+    def value(x: Number, bent: Number) -> Number:
+        # the slope at black is infinite where the power is below 1: it counts as 0
+        raised = where(x > 0, power(where(x > 0, x, 1.0), bent), 0.0)
+        return clip(exp(RESPONSE_B * (1.0 - bent)) * raised)
 
 
 @register("image.pca_lighting", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class PcaLighting(Operator):
+class PcaLighting(Pixelwise):
     """Add the principal components of ImageNet's colours, each N(0, sigma) times its spread ("fancy PCA").
 
     Source: Krizhevsky, Sutskever & Hinton 2012, section 4.1, where sigma is 0.1.
@@ -150,17 +146,18 @@ class PcaLighting(Operator):
     sigma = uniform(0.05, 0.3, identity=0.0, bounds=(0, 100), severity=(0.1, 0.2, 0.35, 0.55, 0.8))
     components = noise_key()
 
-    def formula(self, image: Tensor, sigma: Tensor, components: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        axes = torch.tensor(PCA_AXES, dtype=image.dtype, device=image.device)
-        roots = torch.tensor(PCA_ROOTS, dtype=image.dtype, device=image.device)
-        drawn = normal_field(components, (3,)).to(image.dtype) * sigma[:, None].to(image.dtype) * roots
-        return (image + (drawn @ axes.T)[:, :, None, None]).clamp(0, 1)
+    def arguments(self, sigma: Tensor, components: Tensor) -> list[Tensor]:
+        axes, roots = (torch.tensor(of, dtype=torch.float64, device=sigma.device) for of in (PCA_AXES, PCA_ROOTS))
+        drawn = normal_field(components, (3,)).to(torch.float64) * sigma[:, None] * roots
+        return [*(drawn @ axes.T).unbind(1)]
+
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, on_red: Number, on_green: Number, on_blue: Number) -> Colour:
+        return clip(red + on_red), clip(green + on_green), clip(blue + on_blue)
 
 
 @register("image.tone_curve", tags={"colour", "pixelwise", "differentiable"})
-class ToneCurve(Operator):
+class ToneCurve(Pixelwise):
     """Bend the tones along a Bezier curve from black to white, pulled to `low` in the shadows and `high` in the lights.
 
     y = 3 (1 - x)^2 x low + 3 (1 - x) x^2 high + x^3; (1/3, 2/3) is the straight line.
@@ -181,9 +178,10 @@ class ToneCurve(Operator):
         severity=tuple({"choice": [2 / 3 - d, 2 / 3 + d]} for d in (0.07, 0.13, 0.2, 0.26, 0.33)),
     )
 
-    def formula(self, image: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        rest = 1 - image
-        return (3 * rest**2 * image * rows(low) + 3 * rest * image**2 * rows(high) + image**3).clamp(0, 1)
+    @staticmethod
+    def value(x: Number, low: Number, high: Number) -> Number:
+        rest = 1.0 - x
+        return clip(3.0 * rest * rest * x * low + 3.0 * rest * x * x * high + x * x * x)
 
 
 @register("image.color_jitter", tags={"colour", "differentiable"})
@@ -228,12 +226,13 @@ class ColorJitter(Operator):
     )
 
     def formula(self, image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-        from robustaug.ops.image.colour import Hue
-
-        image = (image * rows(brightness)).clamp(0, 1)
-        mean = grey(image).mean(dim=(1, 2, 3), keepdim=True)
-        image = (mean + (image - mean) * rows(contrast)).clamp(0, 1)
+        image = Contrast().formula(Brightness().formula(image, factor=brightness), factor=contrast)
         if image.shape[1] != 3:
             return image
-        plain = grey(image)
-        return Hue().formula((plain + (image - plain) * rows(saturation)).clamp(0, 1), hue)
+        return Hue().formula(Saturation().formula(image, factor=saturation), shift_turns=hue)
+
+    def lower(self, params: Params, shape: Sequence[int], n: int) -> list[Step]:
+        parts = [(Brightness(), {"factor": params["brightness"]}), (Contrast(), {"factor": params["contrast"]})]
+        if shape[0] == 3:
+            parts += [(Saturation(), {"factor": params["saturation"]}), (Hue(), {"shift_turns": params["hue"]})]
+        return [step for part, drawn in parts for step in part.lower(drawn, shape, n)]

@@ -6,34 +6,24 @@ no colour to change, and refuse any other number of channels.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from robustaug.ops.image.tone import grey
-from robustaug.ops.operator import Operator, rows
+from robustaug.ops.operator import Operator
+from robustaug.ops.pixelwise import Number, Pixelwise, clip, floor, luma, maximum, minimum, where
 from robustaug.ops.space import noise_key, uniform
 from robustaug.registry import register
 from robustaug.rng import uniform_field
 
-SEPIA = ((0.393, 0.769, 0.189), (0.349, 0.686, 0.168), (0.272, 0.534, 0.131))
+Colour = tuple[Number, Number, Number]
 
 
-def is_colour(name: str, image: Tensor) -> bool:
-    """Return whether (B, C, H, W) has three channels, False for one.
-
-    Raises:
-        ValueError: any other number, which operator `name` cannot read.
-    """
-    channels = image.shape[1]
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{name} needs 3 channels (red, green, blue), or 1, which it leaves as it is; got {channels} channels"
-        )
-    return channels == 3
+def between(x: Number, low: Number, high: Number) -> Number:
+    """Return the way from x = low, 0, to x = high, 1."""
+    return low + (high - low) * x
 
 
 @register("image.saturation", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class Saturation(Operator):
+class Saturation(Pixelwise):
     """Move each colour away from its grey `factor` times; 0 is grey, 1 the image itself."""
 
     factor = uniform(
@@ -45,15 +35,24 @@ class Saturation(Operator):
         severity=tuple({"choice": [1 - d, 1 + d]} for d in (0.2, 0.4, 0.6, 0.8, 1.0)),
     )
 
-    def formula(self, image: Tensor, factor: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        plain = grey(image)
-        return (plain + (image - plain) * rows(factor)).clamp(0, 1)
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, factor: Number) -> Colour:
+        plain = luma(red, green, blue)
+        return (
+            clip(between(factor, plain, red)),
+            clip(between(factor, plain, green)),
+            clip(between(factor, plain, blue)),
+        )
+
+
+def in_sixth(chroma: Number, value: Number, sixths: Number) -> Number:
+    """Return a channel of HSV: its distance from its own hue, in sixths of the circle, takes of the chroma."""
+    away = sixths - 6.0 * floor(sixths / 6.0)
+    return clip(value - chroma * clip(minimum(away, 4.0 - away)))
 
 
 @register("image.hue", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class Hue(Operator):
+class Hue(Pixelwise):
     """Turn every colour round the colour circle (HSV) by shift_turns: 1/3 makes red green, 1/2 its opposite."""
 
     shift_turns = uniform(
@@ -65,44 +64,44 @@ class Hue(Operator):
         severity=tuple({"choice": [-t, t]} for t in (0.03, 0.07, 0.12, 0.2, 0.3)),
     )
 
-    def formula(self, image: Tensor, shift_turns: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        red, green, blue = image.split(1, dim=1)
-        value = image.amax(dim=1, keepdim=True)
-        chroma = value - image.amin(dim=1, keepdim=True)
-        span = torch.where(chroma > 0, chroma, 1.0)
-        sixths = torch.where(
-            value == red,
-            (green - blue) / span,
-            torch.where(value == green, 2 + (blue - red) / span, 4 + (red - green) / span),
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, shift_turns: Number) -> Colour:
+        value = maximum(maximum(red, green), blue)
+        chroma = value - minimum(minimum(red, green), blue)
+        span = where(chroma > 0, chroma, 1.0)
+        from_red, from_green = (green - blue) / span, 2.0 + (blue - red) / span
+        from_blue = 4.0 + (red - green) / span
+        sixths = where(value == red, from_red, where(value == green, from_green, from_blue)) + 6.0 * shift_turns
+        return (
+            in_sixth(chroma, value, 5.0 + sixths),
+            in_sixth(chroma, value, 3.0 + sixths),
+            in_sixth(chroma, value, 1.0 + sixths),
         )
-        sixths = sixths + 6 * rows(shift_turns)
-        position = torch.tensor([5.0, 3.0, 1.0], device=image.device).reshape(1, 3, 1, 1)
-        distance = torch.remainder(position + sixths, 6)
-        return (value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1)).clamp(0, 1)
 
 
 @register("image.grayscale", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class Grayscale(Operator):
+class Grayscale(Pixelwise):
     """Replace each colour by its grey (BT.601 luma), in three equal channels."""
 
-    def formula(self, image: Tensor) -> Tensor:
-        return grey(image).expand_as(image).clamp(0, 1) if is_colour(self.name, image) else image
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number) -> Colour:
+        plain = clip(luma(red, green, blue))
+        return plain, plain, plain
 
 
 @register("image.sepia", tags={"colour", "pixelwise", "rgb", "differentiable"})
-class Sepia(Operator):
+class Sepia(Pixelwise):
     """Tint the image brown like an old print; amount 0 is the image itself, 1 the whole tint."""
 
     amount = uniform(0.2, 1.0, identity=0.0, bounds=(0, 1), severity=(0.2, 0.4, 0.6, 0.8, 1.0))
 
-    def formula(self, image: Tensor, amount: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
-            return image
-        weights = torch.tensor(SEPIA, dtype=image.dtype, device=image.device)
-        tinted = torch.einsum("dc,bchw->bdhw", weights, image).clamp(0, 1)
-        return image + (tinted - image) * rows(amount)
+    @staticmethod
+    def pixel(red: Number, green: Number, blue: Number, amount: Number) -> Colour:
+        return (
+            between(amount, red, clip(0.393 * red + 0.769 * green + 0.189 * blue)),
+            between(amount, green, clip(0.349 * red + 0.686 * green + 0.168 * blue)),
+            between(amount, blue, clip(0.272 * red + 0.534 * green + 0.131 * blue)),
+        )
 
 
 @register("image.channel_shuffle", tags={"colour", "pixelwise", "differentiable"})

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustaug.ops.operator import Operator, rows
+from robustaug.ops.operator import Operator
+from robustaug.ops.pixelwise import Number, Pixelwise, nearest
 from robustaug.ops.space import integer, uniform
 from robustaug.registry import register
 
@@ -92,11 +93,11 @@ class Jpeg(Operator):
 
 
 @register("image.quantize", tags={"digital", "pixelwise"})
-class Quantize(Operator):
+class Quantize(Pixelwise):
     """Round every value to the nearest of `levels` evenly spaced ones, black and white among them."""
 
     levels = integer(4, 32, unit="levels", bounds=(2, 65536), severity=(16, 10, 7, 5, 3))
 
-    def formula(self, image: Tensor, levels: Tensor) -> Tensor:
-        steps = rows(levels - 1).to(image.dtype)
-        return torch.round(image * steps) / steps
+    @staticmethod
+    def value(x: Number, levels: Number) -> Number:
+        return nearest(x * (levels - 1.0)) / (levels - 1.0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustaug.ops.image.resample import Size, inverse, moved, read_at, resample
 from robustaug.ops.operator import Operator, Params
+from robustaug.ops.program import Kernel, Step
 
 NEWTON_STEPS = 6
 
@@ -46,6 +47,11 @@ class Geometric(Operator):
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         size = image.shape[-2:]
         return resample(image, self.matrix(size, **params), self.outside, self.size_after(size))
+
+    def lower(self, params: Params, shape: Size, n: int) -> list[Step]:
+        matrix = self.matrix(shape[1:], **params).to(torch.float64).expand(n, 3, 3)
+        after = (shape[0], *self.size_after(shape[1:]))
+        return [Step.of(Kernel("map", self.name, outside=self.outside), [matrix], after, n)]
 
     def transform(self, batch: Tensor, params: Params) -> Tensor:
         before, after = tuple(batch.shape[-2:]), self.size_after(batch.shape[-2:])
@@ -81,6 +87,9 @@ class Warp(Geometric):
 
     def source(self, points: Tensor, size: Size, **params: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define source(points, size, **params)")
+
+    def lower(self, params: Params, shape: Size, n: int) -> list[Step]:
+        return Operator.lower(self, params, shape, n)
 
     def target(self, points: Tensor, size: Size, **params: Tensor) -> Tensor:
         """Invert `source`: the nearest of the pixels' sources, then Newton's method with a slope by differences."""

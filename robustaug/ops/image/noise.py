@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.operator import Operator, rows
+from robustaug.ops.pixelwise import Number, Pixelwise, clip, where
 from robustaug.ops.space import log_uniform, noise_key, uniform
 from robustaug.registry import register
-from robustaug.rng import normal_field, uniform_field
+from robustaug.rng import uniform_field
 
 SMALL_MEAN = 4.0
 _MOST_EVENTS = 24  # P(count > 24) for a mean of 4 is below what 24 random bits can show
 
 
 @register("image.gaussian_noise", tags={"noise", "differentiable"})
-class GaussianNoise(Operator):
+class GaussianNoise(Pixelwise):
     """Add Gaussian noise of standard deviation sigma (1 is white): grain of a warm sensor.
 
     >>> import torch, robustaug
@@ -33,8 +34,11 @@ class GaussianNoise(Operator):
     sigma = uniform(0.02, 0.1, identity=0.0, bounds=(0, None), severity=(0.04, 0.06, 0.08, 0.09, 0.1))
     noise = noise_key()
 
-    def formula(self, image: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        return (image + rows(sigma) * normal_field(noise, image.shape[1:])).clamp(0, 1)
+    draws = "normal"
+
+    @staticmethod
+    def value(x: Number, sigma: Number, drawn: Number) -> Number:
+        return clip(x + sigma * drawn)
 
 
 @register("image.shot_noise", tags={"noise"})
@@ -49,28 +53,32 @@ class ShotNoise(Operator):
 
 
 @register("image.impulse_noise", tags={"noise", "differentiable"})
-class ImpulseNoise(Operator):
+class ImpulseNoise(Pixelwise):
     """Set a share `amount` of the values to black or white, half each, every channel value on its own."""
 
     amount = uniform(0.01, 0.07, unit="of values", identity=0.0, bounds=(0, 1), severity=(0.01, 0.02, 0.03, 0.05, 0.07))
     noise = noise_key()
 
-    def formula(self, image: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
-        u = uniform_field(noise, image.shape[1:])
+    draws = "uniform"
+
+    @staticmethod
+    def value(x: Number, amount: Number, drawn: Number) -> Number:
         # salt from one end and pepper from the other: a greater amount hits the same values and more
-        salted = torch.where(u < rows(amount) / 2, 0.0, image)
-        return torch.where(u >= 1 - rows(amount) / 2, 1.0, salted)
+        return where(drawn >= 1.0 - amount / 2.0, 1.0, where(drawn < amount / 2.0, 0.0, x))
 
 
 @register("image.speckle_noise", tags={"noise", "differentiable"})
-class SpeckleNoise(Operator):
+class SpeckleNoise(Pixelwise):
     """Multiply by 1 + Gaussian noise of standard deviation sigma: stronger where it is brighter."""
 
     sigma = uniform(0.05, 0.2, identity=0.0, bounds=(0, None), severity=(0.06, 0.1, 0.12, 0.16, 0.2))
     noise = noise_key()
 
-    def formula(self, image: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        return (image * (1 + rows(sigma) * normal_field(noise, image.shape[1:]))).clamp(0, 1)
+    draws = "normal"
+
+    @staticmethod
+    def value(x: Number, sigma: Number, drawn: Number) -> Number:
+        return clip(x * (1.0 + sigma * drawn))
 
 
 def poisson(mean: Tensor, u: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.operator import Operator, rows
+from robustaug.ops.pixelwise import Number, Pixelwise, clip
 from robustaug.ops.space import choice, noise_key, uniform
 from robustaug.registry import register
 from robustaug.rng import normal_field, uniform_field
@@ -28,14 +29,17 @@ class SaltAndPepper(Operator):
 
 
 @register("image.uniform_noise", tags={"noise", "differentiable"})
-class UniformNoise(Operator):
+class UniformNoise(Pixelwise):
     """Add noise that is even between -reach and reach, to every value."""
 
     reach = uniform(0.03, 0.15, identity=0.0, bounds=(0, 1), severity=(0.06, 0.1, 0.14, 0.18, 0.24))
     noise = noise_key()
 
-    def formula(self, image: Tensor, reach: Tensor, noise: Tensor) -> Tensor:
-        return (image + rows(reach) * (2 * uniform_field(noise, image.shape[1:]) - 1)).clamp(0, 1)
+    draws = "uniform"
+
+    @staticmethod
+    def value(x: Number, reach: Number, drawn: Number) -> Number:
+        return clip(x + reach * (2.0 * drawn - 1.0))
 
 
 @register("image.laplace_noise", tags={"noise", "differentiable"})

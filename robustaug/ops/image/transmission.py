@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustaug.ops.image.colour import is_colour
 from robustaug.ops.image.fractal import scatter
 from robustaug.ops.image.motion import grid
 from robustaug.ops.operator import Operator, rows
+from robustaug.ops.pixelwise import is_colour
 from robustaug.ops.space import integer, log_uniform, noise_key, uniform
 from robustaug.registry import register
 from robustaug.rng import uniform_field
@@ -105,7 +105,7 @@ class ChromaSubsampling(Operator):
     factor = integer(2, 4, unit="px", identity=1, bounds=(1, 64), severity=(2, 3, 4, 6, 8))
 
     def formula(self, image: Tensor, factor: Tensor) -> Tensor:
-        if not is_colour(self.name, image):
+        if not is_colour(self.name, image.shape[1]):
             return image
         out = image
         to_luma = torch.tensor(_LUMA, dtype=torch.float64, device=image.device)

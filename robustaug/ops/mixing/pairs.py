@@ -13,9 +13,9 @@ from robustaug.ops.image.blur import gaussian_taps
 from robustaug.ops.image.convolve import filtered
 from robustaug.ops.image.occlusion import band
 from robustaug.ops.image.resample import read_at
-from robustaug.ops.image.tone import grey
 from robustaug.ops.mixing.mixer import Mixer, pair_weights, pasted
 from robustaug.ops.operator import Params, rows
+from robustaug.ops.pixelwise import grey
 from robustaug.registry import register
 from robustaug.rng import Keys, normal_field
 

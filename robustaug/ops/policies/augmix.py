@@ -16,6 +16,7 @@ from robustaug.ops.image.resample import Size
 from robustaug.ops.operator import Operator, Params, rows
 from robustaug.ops.policies.operations import Chooser
 from robustaug.ops.policies.published import draw_among, draw_sign
+from robustaug.ops.program import Kernel, Step
 from robustaug.ops.space import fixed
 from robustaug.registry import register
 from robustaug.rng import Keys
@@ -124,6 +125,16 @@ class AugMix(Chooser):
             made = super().formula(image, op[:, steps], level[:, steps], sign[:, steps])
             mixed = mixed + rows(weights[:, chain]) * made
         return ((1 - rows(share)) * image + rows(share) * mixed).clamp(0, 1)
+
+    def lower(self, params: Params, shape: Size, n: int) -> list[Step]:
+        deepest = params["op"].shape[1] // self.width
+        turns = self.turns(params["op"], params["level"], params["sign"], shape)
+        steps = []
+        for chain in range(self.width):
+            steps += [Step.of(Kernel("fork", self.name), [], shape, n)] if chain == 0 else []
+            steps += turns[chain * deepest : (chain + 1) * deepest]
+            steps.append(Step.of(Kernel("add", self.name), [params["weights"][:, chain]], shape, n))
+        return [*steps, Step.of(Kernel("join", self.name), [params["share"]], shape, n)]
 
     def trace(self, points: Tensor, size: Size, params: Params) -> Tensor:
         return points  # several geometries lie over one another: the image's own is the one that is kept

@@ -17,6 +17,7 @@ from torch import Tensor
 from robustaug.ops.image import blur, colour, tone
 from robustaug.ops.image.resample import Size, centred, inverse, moved, resample, rotation
 from robustaug.ops.operator import Operator, Params
+from robustaug.ops.program import MAP_ARGUMENTS, Kernel, Step
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
@@ -36,24 +37,27 @@ def matrix(name: str, size: Size, magnitude: Tensor) -> Tensor:
     return out
 
 
-def _saturate(image: Tensor, magnitude: Tensor) -> Tensor:
-    # colour is what three channels have
-    return colour.Saturation().formula(image, 1 + magnitude) if image.shape[1] == 3 else image
+def _enhance(magnitude: Tensor) -> Params:
+    return {"factor": 1 + magnitude}
 
 
-POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "brightness": lambda image, m: tone.Brightness().formula(image, 1 + m),
-    "color": _saturate,
-    "contrast": lambda image, m: tone.Contrast().formula(image, 1 + m),
-    "sharpness": lambda image, m: blur.Sharpness().formula(image, 1 + m),
-    "posterize": lambda image, m: tone.Posterize().formula(image, m),
-    "solarize": lambda image, m: tone.Solarize().formula(image, m),
-    "auto_contrast": lambda image, m: tone.AutoContrast().formula(image),
-    "equalize": lambda image, m: tone.Equalize().formula(image),
-    "invert": lambda image, m: tone.Invert().formula(image),
-    "identity": lambda image, m: image,
+def _nothing(magnitude: Tensor) -> Params:
+    return {}
+
+
+POINTWISE: dict[str, tuple[Operator, Callable[[Tensor], Params]]] = {
+    "brightness": (tone.Brightness(), _enhance),
+    "color": (colour.Saturation(), _enhance),
+    "contrast": (tone.Contrast(), _enhance),
+    "sharpness": (blur.Sharpness(), _enhance),
+    "posterize": (tone.Posterize(), lambda magnitude: {"bits": magnitude}),
+    "solarize": (tone.Solarize(), lambda magnitude: {"threshold": magnitude}),
+    "auto_contrast": (tone.AutoContrast(), _nothing),
+    "equalize": (tone.Equalize(), _nothing),
+    "invert": (tone.Invert(), _nothing),
 }
-OPERATIONS = (*GEOMETRIC, *POINTWISE)
+"""For each operation the operator, and what its magnitude means to it."""
+OPERATIONS = (*GEOMETRIC, *POINTWISE, "identity")
 SIGNED = {*GEOMETRIC, "brightness", "color", "contrast", "sharpness"}
 
 
@@ -88,17 +92,60 @@ class Chooser(Operator):
         """Apply to each sample the operation it chose, (B,) positions in OPERATIONS; -1 leaves it as it is."""
         out, size = image, image.shape[-2:]
         for position in op.unique().tolist():
-            if position < 0:
+            name = OPERATIONS[position]
+            if position < 0 or _leaves(name, image.shape[1]):
                 continue
             chosen = (op == position).nonzero()[:, 0]
-            name = OPERATIONS[position]
             magnitude = self.magnitude(name, level[chosen], sign[chosen], size)
             if name in GEOMETRIC:
                 changed = resample(image[chosen], matrix(name, size, magnitude))
             else:
-                changed = POINTWISE[name](image[chosen], magnitude)
+                operator, meaning = POINTWISE[name]
+                changed = operator.formula(image[chosen], **meaning(magnitude))
             out = out.index_copy(0, chosen, changed)
         return out
+
+    def lower(self, params: Params, shape: Size, n: int) -> list[Step]:
+        return self.turns(params["op"], params["level"], params["sign"], shape)
+
+    def turns(self, op: Tensor, level: Tensor, sign: Tensor, shape: Size) -> list[Step]:
+        """Return a step for each turn of op, level and sign (B, T), in which each sample gets its own operation."""
+        n, flat, levels, signs = len(op), op.flatten(), level.flatten(), sign.flatten()
+        pick, args = torch.full_like(flat, -1), torch.zeros(len(flat), MAP_ARGUMENTS, dtype=torch.float64)
+        kernels: list[Kernel] = []
+        kept: dict[int, Params] = {}
+        for position in flat.unique().tolist():  # all turns at once: what differs is the samples
+            name = OPERATIONS[position]
+            if position < 0 or _leaves(name, shape[0]):
+                continue
+            chosen = (flat == position).nonzero()[:, 0]
+            magnitude = self.magnitude(name, levels[chosen], signs[chosen], shape[1:])
+            if name in GEOMETRIC:
+                kernel, columns = Kernel("map", name), matrix(name, shape[1:], magnitude).flatten(1)
+            else:
+                operator, meaning = POINTWISE[name]
+                [step] = operator.lower(meaning(magnitude), shape, len(chosen))
+                kernel, columns = step.kernels[0], step.args
+                if step.params:
+                    kept[len(kernels)] = {
+                        key: torch.zeros(len(flat), dtype=drawn.dtype).index_copy(0, chosen, drawn).reshape(op.shape)
+                        for key, drawn in step.params[0].items()
+                    }
+            pick[chosen] = len(kernels)
+            args[chosen, : columns.shape[1]] = columns
+            kernels.append(kernel)
+        C, H, W = shape
+        picks, rows = pick.reshape(op.shape), args.reshape(n, op.shape[1], -1)
+        return [
+            Step(
+                tuple(kernels),
+                picks[:, turn],
+                rows[:, turn],
+                (C, H, W),
+                {position: {key: drawn[:, turn] for key, drawn in params.items()} for position, params in kept.items()},
+            )
+            for turn in range(op.shape[1])
+        ]
 
     def trace(self, points: Tensor, size: Size, params: Params) -> Tensor:
         return self._follow(points, size, params, forth=False)
@@ -125,6 +172,11 @@ class Chooser(Operator):
                     there = torch.where(lost, torch.nan, there)
                 out = out.index_copy(0, chosen, there)
         return out
+
+
+def _leaves(name: str, channels: int) -> bool:
+    """Return whether an operation changes nothing: colour is what three channels have."""
+    return name == "identity" or (name == "color" and channels != 3)
 
 
 def ranges(shear: float, translate: float, rotate: float, enhance: float, bits: float) -> dict[str, float]:

@@ -77,7 +77,7 @@ class RandAugment(Chooser):
     def sample(self, keys: Keys) -> Params:
         """Draw "op", "level" and "sign", (B, n) each."""
         params, op = super().sample(keys), draw_among(keys, _USUAL, self.n)
-        level = (params.pop("magnitude") / 30)[:, None].expand(op.shape)
+        level = (params.pop("magnitude") / 30)[:, None].repeat(1, self.n)
         return params | {"op": op, "level": level, "sign": draw_sign(keys, op)}
 
     def spec(self) -> dict[str, Any]:
