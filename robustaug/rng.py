@@ -5,6 +5,8 @@ Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC1
 the counter holds the sample's index. So a sample's draw depends on nothing else: not on the batch size,
 the order, the number of workers, or the device (floats derived from the bits agree up to rounding).
 
+The torch code here is the definition, and what runs on a GPU; on the CPU `robustaug.philox` does the same faster.
+
 Legend: B samples, N draws a sample.
 """
 
@@ -15,7 +17,9 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +29,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 # The counter's second word keeps the three uses of one key apart.
-SCALARS, FIELD, FOLD = 0, 1, 2
+_SCALARS, _FIELD, _FOLD = 0, 1, 2
 _CHUNK_BLOCKS = 1 << 20  # bounds the int64 scratch memory of a field to about 64 MiB
 
 
@@ -112,35 +116,43 @@ class Keys:
         """Return independent keys for one part of the work: an operator's position, a parameter's name."""
         word = zlib.crc32(part.encode()) if isinstance(part, str) else part
         is_name = int(isinstance(part, str))
-        mixed = _philox_int((word & MASK, FOLD, word >> 32, is_name), self.key)
+        mixed = _philox_int((word & MASK, _FOLD, word >> 32, is_name), self.key)
         return Keys(mixed[:2], self.index)
 
     def rows(self) -> Tensor:
         """Return the keys as a (B, 4) int64 tensor: a parameter that `uniform_field` can draw from later."""
-        head = torch.tensor(self.key, dtype=torch.int64, device=self.index.device).expand(len(self), 2)
-        return torch.cat([head, (self.index & MASK)[:, None], (self.index >> 32)[:, None]], dim=1)
+        if self.index.device.type != "cpu":
+            head = [torch.full_like(self.index, word) for word in self.key]
+            return torch.stack([*head, self.index & MASK, self.index >> 32], dim=1)
+        index = self.index.numpy()
+        rows = np.empty((len(index), 4), dtype=np.int64)  # a third of the time: small draws are many
+        rows[:, 0], rows[:, 1] = self.key
+        np.bitwise_and(index, MASK, out=rows[:, 2])
+        np.right_shift(index, 32, out=rows[:, 3])
+        return torch.from_numpy(rows)
 
     def bits(self, n: int = 1) -> Tensor:
         """Return (B, n) int64 words in [0, 2^32)."""
-        return _words(self.rows(), n, SCALARS)
+        rows = self.rows()
+        return _compiled().words(rows, n, _SCALARS) if rows.device.type == "cpu" else torch_words(rows, n, _SCALARS)
 
     def uniform(self, n: int = 1) -> Tensor:
         """Return (B, n) float32 in [0, 1)."""
-        return _to_unit(self.bits(n))
+        return _uniform(self.rows(), n, _SCALARS)
 
     def normal(self, n: int = 1) -> Tensor:
         """Return (B, n) float32 from N(0, 1)."""
-        return _box_muller(self.bits(n + n % 2))[:, :n]
+        return _normal(self.rows(), n, _SCALARS)
 
 
 def uniform_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Return (B, *shape) float32 in [0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
-    return _field(rows, shape, normal=False)
+    return _uniform(rows, math.prod(shape), _FIELD).reshape(len(rows), *shape)
 
 
 def normal_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Return (B, *shape) float32 from N(0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
-    return _field(rows, shape, normal=True)
+    return _normal(rows, math.prod(shape), _FIELD).reshape(len(rows), *shape)
 
 
 def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
@@ -171,48 +183,46 @@ def torch_seed(seed: int) -> Iterator[None]:
         torch.random.set_rng_state(state)
 
 
-def _words(rows: Tensor, n: int, use: int) -> Tensor:
-    """Return (B, n) words: counter (block, use, index low, index high)."""
-    if rows.device.type == "cpu":
-        from robustaug import philox
+def _compiled() -> ModuleType:
+    """Return `robustaug.philox`; imported with the first draw, since it imports Numba."""
+    from robustaug import philox
 
-        return philox.bits(rows, n, use)
-    return _words_in_torch(rows, n, use)
+    return philox
 
 
-def _words_in_torch(rows: Tensor, n: int, use: int) -> Tensor:
-    """The definition of `_words`, on any device."""
+def _uniform(rows: Tensor, n: int, use: int) -> Tensor:
+    return _compiled().uniform(rows, n, use) if rows.device.type == "cpu" else torch_floats(rows, n, use, to_unit)
+
+
+def _normal(rows: Tensor, n: int, use: int) -> Tensor:
+    return _compiled().normal(rows, n, use) if rows.device.type == "cpu" else torch_floats(rows, n, use, box_muller)
+
+
+def torch_words(rows: Tensor, n: int, use: int) -> Tensor:
+    """Return (B, n) int64 words: counter (block, use, index low, index high). The definition of every draw."""
     blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=rows.device)
     k0, k1, low, high = (column[:, None] for column in rows.unbind(1))
     counter = (blocks[None, :], torch.full_like(blocks, use)[None, :], low, high)
     return torch.stack(philox(counter, (k0, k1)), dim=2).flatten(1)[:, :n]
 
 
-def _field(rows: Tensor, shape: Sequence[int], normal: bool) -> Tensor:
-    n = math.prod(shape)
-    if rows.device.type == "cpu":
-        from robustaug import philox
-
-        return philox.field(rows, n, normal).reshape(len(rows), *shape)
-    return _field_in_torch(rows, n, _box_muller if normal else _to_unit).reshape(len(rows), *shape)
-
-
-def _field_in_torch(rows: Tensor, n: int, to_float: Callable[[Tensor], Tensor]) -> Tensor:
-    """The definition of `_field`, on any device."""
+def torch_floats(rows: Tensor, n: int, use: int, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return (B, n) float32: what `convert` (`to_unit` or `box_muller`) makes of the words, in bounded memory."""
     even = n + n % 2  # Box-Muller makes pairs
     out = torch.empty((len(rows), even), dtype=torch.float32, device=rows.device)
     step = max(1, _CHUNK_BLOCKS // max(1, even // 4))
     for start in range(0, len(rows), step):
-        out[start : start + step] = to_float(_words_in_torch(rows[start : start + step], even, FIELD))
+        out[start : start + step] = convert(torch_words(rows[start : start + step], even, use))
     return out[:, :n]
 
 
-def _to_unit(words: Tensor) -> Tensor:
+def to_unit(words: Tensor) -> Tensor:
+    """(B, n) words -> (B, n) in [0, 1), from the upper 24 bits."""
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
-def _box_muller(words: Tensor) -> Tensor:
+def box_muller(words: Tensor) -> Tensor:
     """(B, 2n) words -> (B, 2n) standard normals; 1 - u keeps the logarithm finite."""
-    radius = torch.sqrt(-2.0 * torch.log(1.0 - _to_unit(words[:, 0::2])))
-    angle = (2.0 * math.pi) * _to_unit(words[:, 1::2])
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - to_unit(words[:, 0::2])))
+    angle = (2.0 * math.pi) * to_unit(words[:, 1::2])
     return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=2).flatten(1)

@@ -14,6 +14,7 @@ import torch
 from numba import types
 from torch import Tensor
 
+from robustaug import threads
 from robustaug.engine.cpu import executor, formula, gather, statistics, store
 from robustaug.engine.cpu.executor import ADD, EQUALIZE, FORK, FORMULA, JOIN, MAP, PLANES, STAGE
 from robustaug.engine.cpu.gather import CHAIN, TILE
@@ -21,7 +22,6 @@ from robustaug.engine.cpu.stage import STAGES, compiled_stage
 from robustaug.engine.source import FormulaError
 from robustaug.jit import dispatcher
 from robustaug.ops.program import Kernel, Step
-from robustaug.threads import split
 
 IN = {torch.uint8: gather.U8, torch.float32: gather.F32}
 OUT = {torch.float32: store.F32, torch.uint8: store.U8, torch.float16: store.F16, torch.bfloat16: store.BF16}
@@ -76,7 +76,7 @@ def run(steps: Sequence[Step], image: Tensor, out: Tensor, mean: Sequence[float]
         planes, tile, work = _scratch(C, largest)
         entry(start, stop, codes, args, sizes, kernels, source, target, shift, scale, planes, tile, work)
 
-    split(B, job)
+    threads.run(job, B)
 
 
 def _instructions(steps: Sequence[Step], n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

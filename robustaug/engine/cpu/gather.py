@@ -85,44 +85,67 @@ def whole_shift(chain, bounds, count):
 def locate(chain, bounds, count, first, n, width, x, y, weight):
     """Fill the source positions x, y (n,) of a tile and its coverage weights; return whether any is below 1."""
     row, column = first // width, first % width
+    m = chain[0]
+    flat = m[6] == 0 and m[7] == 0 and m[8] == 1
     at = 0
     while at < n:
         run = min(width - column, n - at)
-        for i in range(run):
-            x[at + i], y[at + i] = column + i, row
+        if flat:
+            # along a row only x grows
+            dx, dy, x0, y0 = m[0], m[3], m[1] * row + m[2] + m[0] * column, m[4] * row + m[5] + m[3] * column
+            for i in range(run):
+                x[at + i], y[at + i] = dx * i + x0, dy * i + y0
+        else:
+            for i in range(run):
+                u, v = np.float64(column + i), np.float64(row)
+                depth = _off_horizon(m[6] * u + m[7] * v + m[8])
+                x[at + i] = (m[0] * u + m[1] * v + m[2]) / depth
+                y[at + i] = (m[3] * u + m[4] * v + m[5]) / depth
         at += run
         row += 1
         column = 0
     covered = True
     for k in range(count):
-        m = chain[k]
-        a, b, c, d, e, f, g, h, one = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8]
-        if g == 0 and h == 0 and one == 1:
-            for i in range(n):
-                u, v = x[i], y[i]
-                x[i], y[i] = a * u + b * v + c, d * u + e * v + f
-        else:
-            for i in range(n):
-                u, v = x[i], y[i]
-                depth = g * u + h * v + one
-                depth = depth if abs(depth) > 1e-8 else 1e-8
-                x[i], y[i] = (a * u + b * v + c) / depth, (d * u + e * v + f) / depth
-        height, wide, mode = bounds[k, 0], bounds[k, 1], bounds[k, 2]
+        if k > 0:
+            _move(chain[k], n, x, y)
+        height, wide, mode = np.float64(bounds[k, 0]), np.float64(bounds[k, 1]), bounds[k, 2]
         if mode == ZERO:
-            if covered:
-                for i in range(n):
-                    weight[i] = 1
-                covered = False
+            _hide(height, wide, covered, n, x, y, weight)
+            covered = False
+        elif mode == EDGE:
             for i in range(n):
-                u, v = x[i], y[i]
-                across = np.float32(max(min(min(u + 1, wide - u), 1.0), 0.0))
-                down = np.float32(max(min(min(v + 1, height - v), 1.0), 0.0))
-                weight[i] *= across * down
-        if mode >= 0:
-            for i in range(n):
-                x[i] = max(min(x[i], wide - 1.0), 0.0)
-                y[i] = max(min(y[i], height - 1.0), 0.0)
+                x[i], y[i] = max(min(x[i], wide - 1), 0.0), max(min(y[i], height - 1), 0.0)
     return not covered
+
+
+@njit(inline="always")
+def _off_horizon(depth):
+    return depth if abs(depth) > 1e-8 else 1e-8
+
+
+@njit(fastmath={"contract", "nsz"}, error_model="numpy")
+def _move(m, n, x, y):
+    a, b, c, d, e, f = m[0], m[1], m[2], m[3], m[4], m[5]
+    if m[6] == 0 and m[7] == 0 and m[8] == 1:
+        for i in range(n):
+            u, v = x[i], y[i]
+            x[i], y[i] = a * u + b * v + c, d * u + e * v + f
+    else:
+        for i in range(n):
+            u, v = x[i], y[i]
+            depth = _off_horizon(m[6] * u + m[7] * v + m[8])
+            x[i], y[i] = (a * u + b * v + c) / depth, (d * u + e * v + f) / depth
+
+
+@njit(fastmath={"contract", "nsz"})
+def _hide(height, width, covered, n, x, y, weight):
+    """Multiply the weights by how much of each position's pixel lies in a frame, and move positions into it."""
+    for i in range(n):
+        u, v = x[i], y[i]
+        across, down = np.float32(min(u + 1, width - u)), np.float32(min(v + 1, height - v))
+        inside = max(min(across, f32(1)), f32(0)) * max(min(down, f32(1)), f32(0))
+        weight[i] = inside if covered else inside * weight[i]
+        x[i], y[i] = max(min(u, width - 1), 0.0), max(min(v, height - 1), 0.0)
 
 
 @njit(fastmath={"contract", "nsz"})
@@ -270,18 +293,18 @@ def _fill(line, start, stop, value):
 
 @njit(inline="always")
 def _value(address, dtype):
-    return np.float32(load_u8(address, 0)) * np.float32(1 / 255) if dtype == U8 else floats(address, 1)[0]
+    return f32(load_u8(address, 0)) / f32(255) if dtype == U8 else floats(address, 1)[0]
 
 
 @njit
 def _copy_bytes(start, stride, n, out):
-    scale = np.float32(1 / 255)
+    # a division, as in torch: a product with 1 / 255 may miss a threshold that lies on a level
     if stride == 1:
         for i in range(n):
-            out[i] = np.float32(load_u8(start, i)) * scale
+            out[i] = f32(load_u8(start, i)) / f32(255)
     else:
         for i in range(n):
-            out[i] = np.float32(load_u8(start, i * stride)) * scale
+            out[i] = f32(load_u8(start, i * stride)) / f32(255)
 
 
 @njit
