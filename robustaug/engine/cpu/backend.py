@@ -16,8 +16,8 @@ from torch import Tensor
 
 from robustaug import threads
 from robustaug.engine.cpu import executor, formula, gather, statistics, store
-from robustaug.engine.cpu.executor import ADD, EQUALIZE, FORK, FORMULA, JOIN, MAP, PLANES, STAGE
-from robustaug.engine.cpu.gather import CHAIN, TILE
+from robustaug.engine.cpu.executor import ADD, EQUALIZE, FORK, FORMULA, JOIN, MAP, STAGE
+from robustaug.engine.cpu.gather import TILE
 from robustaug.engine.cpu.stage import STAGES, compiled_stage
 from robustaug.engine.source import FormulaError
 from robustaug.jit import dispatcher
@@ -31,12 +31,6 @@ _DRAWS = {"": executor.NO_DRAWS, "normal": executor.NORMAL, "uniform": executor.
 _ARGUMENTS = 64  # what a formula or a stage may read
 _local = threading.local()
 _rows: dict[Kernel, tuple[int, ...]] = {}
-
-_i, _f, _d = types.int64, types.float32, types.float64
-
-
-def _array(of: Any, rank: int) -> Any:
-    return types.Array(of, rank, "C")
 
 
 def supports(kernel: Kernel, channels: int) -> str:
@@ -70,13 +64,10 @@ def run(steps: Sequence[Step], image: Tensor, out: Tensor, mean: Sequence[float]
     largest = C * int(sizes.prod(1).max())
     source, target = _described(image, IN), _described(out, OUT)
     shift, scale = np.asarray(mean, np.float32), (1 / np.asarray(std, np.float64)).astype(np.float32)
+    counts = np.array([B, len(steps), args.shape[2], kernels.shape[1], C, largest], np.int64)
+    shared = _addresses(codes, args, sizes, kernels, source, target, shift, scale)
     entry = _entry()
-
-    def job(start: int, stop: int) -> None:
-        planes, tile, work = _scratch(C, largest)
-        entry(start, stop, codes, args, sizes, kernels, source, target, shift, scale, planes, tile, work)
-
-    threads.run(job, B)
+    threads.run(lambda start, stop: entry(start, stop, counts, shared, _scratch(C, largest)), B)
 
 
 def _instructions(steps: Sequence[Step], n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,23 +106,18 @@ def _described(tensor: Tensor, codes: dict[torch.dtype, int]) -> np.ndarray:
     )
 
 
-def _scratch(channels: int, largest: int) -> Any:
-    """Return this thread's planes, tile and work; pages of them that no pass touches cost no memory."""
+def _addresses(*arrays: np.ndarray) -> np.ndarray:
+    return np.array([array.ctypes.data for array in arrays], np.int64)
+
+
+def _scratch(channels: int, largest: int) -> np.ndarray:
+    """Return the addresses of this thread's scratch; pages of it that no pass touches cost no memory."""
     kept = getattr(_local, "scratch", None)
-    if kept is None or kept[0] != channels or kept[1][0].shape[1] < largest or kept[1][0].shape[1] > 4 * largest:
-        made = np.empty((PLANES, largest), np.float32), np.empty((2, channels, TILE), np.float32), _work(channels)
-        kept = _local.scratch = (channels, made)
-    return kept[1]
-
-
-def _work(channels: int) -> tuple[np.ndarray, ...]:
-    """Return what the executor keeps for itself: positions, offsets, taps, chains of maps, statistics."""
-    tiles = [np.empty(TILE), np.empty(TILE), *(np.empty(TILE, np.float32) for _ in range(3))]
-    offsets = [np.empty(TILE, np.int64), np.empty(TILE, np.int64), np.empty((4, TILE), np.uint32)]
-    maps = [np.empty((CHAIN, 9)), np.empty((CHAIN + 1, 2), np.int64), np.empty(CHAIN, np.int64), np.empty((CHAIN, 9))]
-    bounds = np.empty((CHAIN, 3), np.int64)
-    found = [np.empty((channels, 2)), np.empty((channels, 2)), np.empty((channels, 256), np.int64)]
-    return (*tiles, *offsets, *maps, bounds, *found, np.empty((channels, 256), np.float32))
+    if kept is None or kept[0] != (channels, largest):
+        each = {"": 1, "plane": largest, "tiles": channels * TILE, "channel": channels}
+        arrays = [np.empty(count * each[of], dtype) for count, of, dtype in executor.SCRATCH]
+        kept = _local.scratch = ((channels, largest), arrays, _addresses(*arrays))
+    return kept[2]
 
 
 _compiled: Any = None
@@ -143,12 +129,7 @@ def _entry() -> Any:
     global _compiled
     with _compiling:
         if _compiled is None:
-            float1, float2, int1, int2 = _array(_f, 1), _array(_f, 2), _array(_i, 1), _array(_i, 2)
-            double1, double2 = _array(_d, 1), _array(_d, 2)
-            tiles = [double1, double1, float1, float1, float1, int1, int1, _array(types.uint32, 2)]
-            maps = [double2, int2, int1, double2, int2]
-            work = types.Tuple([*tiles, *maps, double2, double2, int2, float2])
-            lists = (_i, _i, int2, _array(_d, 3), int2, int2)
-            ends = (int1, int1, float1, float1, float2, _array(_f, 3), work)
-            _compiled = dispatcher(executor.run_samples.py_func, types.void(*lists, *ends), "executor")
+            whole = types.Array(types.int64, 1, "C")
+            signature = types.void(types.int64, types.int64, whole, whole, whole)
+            _compiled = dispatcher(executor.run_samples.py_func, signature, "executor")
     return _compiled

@@ -11,11 +11,13 @@ in one of a few float32 planes of this thread.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
+from numba.np.numpy_support import carray
 
 from robustaug.engine.cpu import gather
 from robustaug.engine.cpu.gather import CHAIN, TILE
-from robustaug.engine.cpu.memory import caller
+from robustaug.engine.cpu.memory import as_pointer, caller
 from robustaug.engine.cpu.statistics import NONE, collect, finish, look_up, reset
 from robustaug.engine.cpu.store import store
 from robustaug.philox import fill_normal, fill_uniform
@@ -34,24 +36,67 @@ call_stage = caller(_FORMULA_ARGUMENTS)
 
 
 @njit
-def run_samples(start, stop, codes, args, sizes, kernels, images, outs, mean, scale, planes, tile, work):
+def run_samples(start, stop, sizes_of, shared, own):
     """Run the instructions of the samples from `start` to `stop`.
 
+    Everything comes by address: arrays that Python made are counted, and threads would wait for each other's counts.
+
     Args:
-        codes: (B, S) int64, rows of the kernel table, or -1; args: (B, S, A) float64.
-        sizes: (S + 1, 2) int64, height and width before each instruction and after the last.
-        kernels: the table, (K,) int64 each: what it is, address, statistic, draws, where its key begins, border.
-        images, outs: (7,) int64: address, dtype, channels, and bytes a sample, channel, row and column.
-        mean, scale: (channels,) float32, of the normalisation.
-        planes: (PLANES, channels x the largest image) float32; tile: (2, channels, TILE) float32; work: from
-            `new_work`. All three are this thread's own.
+        sizes_of: (6,) int64: samples, instructions S, arguments A, kernels K, channels C, values of a plane.
+        shared: (8,) int64, addresses of: codes (B, S) int64, rows of the kernel table or -1; args (B, S, A) float64;
+            sizes (S + 1, 2) int64, height and width before each instruction and after the last; the kernel table
+            (6, K) int64: what it is, address, statistic, draws, where its key begins, border; source and target (7,)
+            int64: address, dtype, channels, and bytes a sample, channel, row and column; mean and scale (C,) float32.
+        own: (19,) int64, addresses of what this thread alone uses: see `SCRATCH`.
     """
+    n, S, A, K, C, largest = sizes_of[0], sizes_of[1], sizes_of[2], sizes_of[3], sizes_of[4], sizes_of[5]
+    codes, args = _whole(shared[0], (n, S)), _double(shared[1], (n, S, A))
+    sizes, kernels = _whole(shared[2], (S + 1, 2)), _whole(shared[3], (6, K))
+    images, outs = _whole(shared[4], (7,)), _whole(shared[5], (7,))
+    mean, scale = _real(shared[6], (C,)), _real(shared[7], (C,))
+    planes, tile = _real(own[0], (PLANES, largest)), _real(own[1], (2, C, TILE))
+    positions = _double(own[2], (TILE,)), _double(own[3], (TILE,))
+    shares = _real(own[4], (TILE,)), _real(own[5], (TILE,)), _real(own[6], (TILE,))
+    offsets = _whole(own[7], (TILE,)), _whole(own[8], (TILE,)), carray(as_pointer(own[9]), (4, TILE), np.uint32)
+    maps = _double(own[10], (CHAIN, 9)), _whole(own[11], (CHAIN + 1, 2)), _whole(own[12], (CHAIN,))
+    chains = _double(own[13], (CHAIN, 9)), _whole(own[14], (CHAIN, 3))
+    found = _double(own[15], (C, 2)), _double(own[16], (C, 2)), _whole(own[17], (C, 256)), _real(own[18], (C, 256))
+    work = positions + shares + offsets + maps + chains + found
+    source, target = np.empty(7, np.int64), np.empty(7, np.int64)
     for sample in range(start, stop):
-        source = images.copy()
-        target = outs.copy()
+        for entry in range(7):
+            source[entry], target[entry] = images[entry], outs[entry]
         source[0] += sample * images[3]
         target[0] += sample * outs[3]
         _run(codes[sample], args[sample], sizes, kernels, source, target, mean, scale, planes, tile, work)
+
+
+SCRATCH = (
+    *((PLANES, "plane", np.float32), (2, "tiles", np.float32)),
+    *((TILE, "", np.float64),) * 2,
+    *((TILE, "", np.float32),) * 3,
+    *((TILE, "", np.int64),) * 2,
+    (4 * TILE, "", np.uint32),
+    *((9 * CHAIN, "", np.float64), (2 * (CHAIN + 1), "", np.int64), (CHAIN, "", np.int64)),
+    *((9 * CHAIN, "", np.float64), (3 * CHAIN, "", np.int64)),
+    *((2, "channel", np.float64), (2, "channel", np.float64), (256, "channel", np.int64), (256, "channel", np.float32)),
+)
+"""What a thread needs: how many values, of what, and their dtype."""
+
+
+@njit(inline="always")
+def _whole(address, shape):
+    return carray(as_pointer(address), shape, np.int64)
+
+
+@njit(inline="always")
+def _double(address, shape):
+    return carray(as_pointer(address), shape, np.float64)
+
+
+@njit(inline="always")
+def _real(address, shape):
+    return carray(as_pointer(address), shape, np.float32)
 
 
 @njit(inline="always")  # one function to optimise, not one in another
