@@ -1,0 +1,101 @@
+"""Send a schedule to the device in one copy and launch its kernels; nothing waits for the device.
+
+Importing this module imports Triton.
+
+Legend: B samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustaug.engine.triton import generate, machine
+from robustaug.engine.triton.layout import BLOCK, LEVELS, WARPS
+from robustaug.engine.triton.schedule import Launch, Schedule
+from robustaug.engine.triton.vocabulary import Vocabulary
+
+
+def launch(
+    plan: Schedule, vocabulary: Vocabulary, image: Tensor, out: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Run a schedule on (B, C, H, W) `image` and fill `out`; mean and std have one number a channel."""
+    n, C = image.shape[:2]
+    device = image.device
+    norm = np.concatenate([np.asarray(mean, np.float32), 1 / np.asarray(std, np.float64)]).astype(np.float32)
+    jobs = np.concatenate([launch.jobs for launch in plan.launches])
+    maps, metas, code, words, jobs_at, norm_at = _sent(
+        [plan.maps, plan.metas, plan.code, plan.args, jobs, norm], device
+    )
+    scratch = torch.empty(max(plan.scratch_rows * C * plan.scratch_pixels, 16), dtype=torch.float32, device=device)
+    pixels = max(int(np.prod(launch.jobs[:, _SIZE], axis=1).max()) for launch in plan.launches)
+    tiles = -(-pixels // BLOCK)
+    stats = torch.empty(max(plan.statistics * C * 2, 16), dtype=torch.float32, device=device)
+    partial = torch.empty(max(plan.statistics * C * tiles * 2, 16), dtype=torch.float32, device=device)
+    tables = torch.empty(max(plan.tables * C * LEVELS, 16), dtype=torch.float32, device=device)
+    hist = torch.zeros(max(plan.tables * C * LEVELS, 16), dtype=torch.int32, device=device)
+
+    source = [image, *image.stride(), scratch, plan.scratch_pixels, C]
+    programs = [code, words.view(torch.float32), words, maps, metas, stats, tables]
+    planes = 3 if C == 3 else 1
+    common: dict[str, Any] = {
+        "ACT": generate.act(vocabulary),
+        "FLAT": image.stride(3) == 1 and image.stride(2) == image.shape[3],
+        "ALIGNED": _aligned(image, out, plan),
+        "TAPS": vocabulary.taps,
+        "FORKS": vocabulary.forks,
+        "PLANES": planes,
+        "BLOCK": BLOCK,
+        "num_warps": WARPS,
+        "num_stages": 1,
+    }
+    first = 0
+    for part in plan.launches:
+        common["FROM_IMAGE"] = part.level == 0 or vocabulary.forks
+        common["FROM_SCRATCH"] = part.level > 0
+        count = len(part.jobs)
+        grid = (-(-int(np.prod(part.jobs[:, _SIZE], axis=1).max()) // BLOCK), count, C // planes)
+        if part.turn < 0:
+            machine.transform[grid](
+                source[0], *source[1:5], out, *out.stride(), *source[5:], jobs_at, first, *programs, norm_at,
+                FLAT_OUT=out.stride(3) == 1 and out.stride(2) == out.shape[3], **common,
+            )  # fmt: skip
+        else:
+            machine.reduce[grid](
+                *source, jobs_at, first, *programs, hist, partial, tiles, LOOKS_UP=vocabulary.looks_up, **common
+            )
+            machine.conclude[(count, C)](
+                jobs_at, first, C, stats, tables, hist, partial, tiles,
+                PLANES=planes, BLOCK=BLOCK, num_warps=WARPS, num_stages=1,
+            )  # fmt: skip
+        first += count
+
+
+_SIZE = [4, 5]
+"""Columns of a job: the height and the width of its result."""
+
+
+def _aligned(image: Tensor, out: Tensor, plan: Schedule) -> bool:
+    """Whether every plane of every tensor starts at a multiple of 16 values and has a multiple of 16 pixels."""
+    pixels = np.concatenate([np.prod(launch.jobs[:, _SIZE], axis=1) for launch in plan.launches])
+    steps = [*image.stride()[:2], *out.stride()[:2]]
+    return not (pixels % 16).any() and all(step % 16 == 0 for step in steps)
+
+
+def _sent(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
+    """Return these arrays on the device after one copy, each aligned to 16 bytes."""
+    sizes = [-(-array.nbytes // 16) * 16 for array in arrays]
+    host = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    into, at = host.numpy(), 0
+    for array, size in zip(arrays, sizes, strict=True):
+        into[at : at + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        at += size
+    sent = host.to(device, non_blocking=True)
+    parts = sent.split(sizes)
+    return [
+        part.view(torch.from_numpy(array[:0].reshape(-1)).dtype) for part, array in zip(parts, arrays, strict=True)
+    ]
