@@ -39,13 +39,19 @@ def launch(
     tables = torch.empty(max(plan.tables * C * LEVELS, 16), dtype=torch.float32, device=device)
     hist = torch.zeros(max(plan.tables * C * LEVELS, 16), dtype=torch.int32, device=device)
 
-    source = [image, *image.stride(), scratch, plan.scratch_pixels, C]
+    aligned = _aligned(image, out, plan)
+    unit = 16 if aligned else 1
+
+    def strides(tensor: Tensor) -> list[int]:
+        return [step // unit for step in tensor.stride()[:2]] + list(tensor.stride()[2:])
+
+    source = [image, *strides(image), scratch, plan.scratch_pixels // 16, C]
     programs = [code, words.view(torch.float32), words, maps, metas, stats, tables]
     planes = 3 if C == 3 else 1
     common: dict[str, Any] = {
         "ACT": generate.act(vocabulary),
         "FLAT": image.stride(3) == 1 and image.stride(2) == image.shape[3],
-        "ALIGNED": _aligned(image, out, plan),
+        "ALIGNED": aligned,
         "TAPS": vocabulary.taps,
         "FORKS": vocabulary.forks,
         "PLANES": planes,
@@ -61,7 +67,7 @@ def launch(
         grid = (-(-int(np.prod(part.jobs[:, _SIZE], axis=1).max()) // BLOCK), count, C // planes)
         if part.turn < 0:
             machine.transform[grid](
-                source[0], *source[1:5], out, *out.stride(), *source[5:], jobs_at, first, *programs, norm_at,
+                source[0], *source[1:5], out, *strides(out), *source[5:], jobs_at, first, *programs, norm_at,
                 FLAT_OUT=out.stride(3) == 1 and out.stride(2) == out.shape[3], **common,
             )  # fmt: skip
         else:

@@ -1,8 +1,8 @@
 """Numbers that the schedule, made on the CPU, and the kernels agree on. Imports nothing."""
 
-BLOCK = 1024
-"""Pixels a program. With four warps eight a thread: 16-byte stores, and enough loads in flight before the first use."""
-WARPS = 4
+BLOCK, WARPS = 512, 4
+"""Pixels and warps a program. So a thread has four neighbouring pixels: a float32 store of 16 bytes a channel, one
+block of Philox, and few enough registers that several programs share a multiprocessor."""
 
 # Instructions. Formulas come behind these, in the order of the vocabulary.
 LOAD, LOOKUP, ADD, JOIN, FORMULA = 0, 1, 2, 3, 4

@@ -120,16 +120,17 @@ def perform(
     if FORKS:
         sum0 = tl.zeros(off.shape, tl.float32)
         sum1, sum2 = sum0, sum0
-    i = first + 1
-    while i < end:
+        resume = first
+    for i in range(first + 1, end):
         row = code + i * INSTRUCTION
         op, at, statistic = tl.load(row + OP), tl.load(row + AT), tl.load(row + STATISTIC)
         if FORKS:
-            if op == LOAD:
+            if i < resume:  # a part of a chain that an earlier launch has done
+                resume = resume
+            elif op == LOAD:
                 skip = tl.load(row + SKIP)
-                if skip > 0:  # a part of a chain that an earlier launch has done
-                    i = i + skip - 1
-                else:
+                resume = i + skip
+                if skip == 0:
                     x0, x1, x2 = load(
                         row, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, off, width, height,
                         args, maps, metas, C, mask, FROM_IMAGE, FROM_SCRATCH, FLAT, TAPS, PLANES,
@@ -154,7 +155,6 @@ def perform(
                 op, at, statistic, args, words, stats, tables, x0, x1, x2, tile, plane, C, height * width,
                 PLANES, BLOCK,
             )  # fmt: skip
-        i += 1
     return x0, x1, x2
 
 
@@ -171,7 +171,11 @@ def put(base, at, value, norm, channel, C, mask):
 NUMBERS = [
     "i_sb", "i_sc", "i_sh", "i_sw", "o_sb", "o_sc", "o_sh", "o_sw", "s_sc", "C", "first_job", "tiles",
 ]  # fmt: skip
-"""Arguments whose values and alignment no kernel is compiled for."""
+"""Arguments whose values no kernel is compiled for.
+
+That a stride is a multiple of 16, which wide accesses need to know, is said by the unit: where ALIGNED, the strides
+of samples and channels count 16 values, and that of scratch always does. (`tl.multiple_of` does not reach arguments.)
+"""
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -189,10 +193,9 @@ def transform(
     pixels = height * width
     if tile * BLOCK < pixels:
         if ALIGNED:
-            pixels = tl.multiple_of(pixels, 16)
-            i_sb, i_sc = tl.multiple_of(i_sb, 16), tl.multiple_of(i_sc, 16)
-            o_sb, o_sc = tl.multiple_of(o_sb, 16), tl.multiple_of(o_sc, 16)
-        s_sc = tl.multiple_of(s_sc, 16)
+            pixels = pixels // 16 * 16
+            i_sb, i_sc, o_sb, o_sc = i_sb * 16, i_sc * 16, o_sb * 16, o_sc * 16
+        s_sc = s_sc * 16
         off = tile * BLOCK + tl.arange(0, BLOCK)
         mask = off < pixels
         sample = tl.load(job + SAMPLE)
@@ -256,9 +259,9 @@ def reduce(
     pixels = height * width
     if tile * BLOCK < pixels:
         if ALIGNED:
-            pixels = tl.multiple_of(pixels, 16)
-            i_sb, i_sc = tl.multiple_of(i_sb, 16), tl.multiple_of(i_sc, 16)
-        s_sc = tl.multiple_of(s_sc, 16)
+            pixels = pixels // 16 * 16
+            i_sb, i_sc = i_sb * 16, i_sc * 16
+        s_sc = s_sc * 16
         off = tile * BLOCK + tl.arange(0, BLOCK)
         mask = off < pixels
         x0, x1, x2 = perform(
@@ -311,11 +314,9 @@ def conclude(jobs, first_job, C, stats, tables, hist, partial, tiles, PLANES: tl
             n_planes = channel * 0 + 1
             if PLANES == 1:
                 n_planes = channel * 0 + C
-        p = first_plane
-        while p < first_plane + n_planes:
+        for p in range(first_plane, first_plane + n_planes):
             parts = partial + (row * C + p) * tiles * 2
-            start = used * 0
-            while start < used:
+            for start in range(0, used, BLOCK):
                 inner = start + lane < used
                 value = tl.load(parts + (start + lane) * 2, mask=inner, other=0.0)
                 if need == CHANNEL_RANGE:
@@ -324,8 +325,6 @@ def conclude(jobs, first_job, C, stats, tables, hist, partial, tiles, PLANES: tl
                     high = tl.maximum(high, tl.max(tl.where(inner, most, float("-inf")), axis=0))
                 else:
                     total += tl.sum(value, axis=0)
-                start += BLOCK
-            p += 1
         if need == CHANNEL_RANGE:
             tl.store(stats + at * 2, low)
             tl.store(stats + at * 2 + 1, high)

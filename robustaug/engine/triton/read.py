@@ -45,8 +45,9 @@ def place(x, y, maps, metas, first, last):
     """Walk pixels back through maps, the last one first: float64 positions, and the share that came from inside."""
     px, py = x.to(tl.float64), y.to(tl.float64)
     cover = tl.full(x.shape, 1.0, tl.float32)
-    i = last - 1
-    while i >= first:
+    # a `for` and not a `while`: only through the former can layouts of tensors be chosen by their use behind it
+    for k in range(last - first):
+        i = last - 1 - k
         m, meta = maps + i * 9, metas + i * META
         height, width = tl.load(meta + MAP_HEIGHT).to(tl.float64), tl.load(meta + MAP_WIDTH).to(tl.float64)
         qx = tl.load(m) * px + (tl.load(m + 1) * py + tl.load(m + 2))
@@ -62,7 +63,6 @@ def place(x, y, maps, metas, first, last):
         else:
             cover = cover * inside(qx, width) * inside(qy, height)
         px, py = qx, qy
-        i -= 1
     return px, py, cover
 
 
@@ -138,8 +138,7 @@ def read_around(
     across = (taps == ROW) | (taps == ROW_REPEATED)
     down = (taps == COLUMN) | (taps == COLUMN_REPEATED)
     mirrors = (taps == ROW) | (taps == COLUMN)
-    k = n * 0
-    while k < n:
+    for k in range(n):
         dx = tl.where(sharpens, k % 3 - 1, tl.where(across, k - n // 2, 0))
         dy = tl.where(sharpens, k // 3 - 1, tl.where(down, k - n // 2, 0))
         weight = n * 0.0 + 1.0
@@ -156,7 +155,6 @@ def read_around(
         middle = (dx == 0) & (dy == 0)
         s0, s1, s2 = s0 + weight * v0, s1 + weight * v1, s2 + weight * v2
         c0, c1, c2 = tl.where(middle, v0, c0), tl.where(middle, v1, c1), tl.where(middle, v2, c2)
-        k += 1
     if sharpens:
         factor = tl.load(weights)
         # the outermost pixels stay as they are

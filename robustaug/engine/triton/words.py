@@ -114,21 +114,42 @@ def four(w0, w1, w2, w3):
 
 
 @triton.jit
+def four_normals(blocks, key):
+    w0, w1, w2, w3 = philox(blocks, key)
+    n0, n1 = box_muller(w0, w1)
+    n2, n3 = box_muller(w2, w3)
+    return four(n0, n1, n2, n3)
+
+
+@triton.jit
+def one_normal(n, key):
+    w0, w1, w2, w3 = philox(n // 4, key)
+    upper = (n & 2) == 2
+    even, odd = box_muller(tl.where(upper, w2, w0), tl.where(upper, w3, w1))
+    return tl.where((n & 1) == 1, odd, even)
+
+
+@triton.jit
+def four_units(blocks, key):
+    w0, w1, w2, w3 = philox(blocks, key)
+    return four(to_unit(w0), to_unit(w1), to_unit(w2), to_unit(w3))
+
+
+@triton.jit
+def one_unit(n, key):
+    w0, w1, w2, w3 = philox(n // 4, key)
+    return to_unit(tl.where((n & 2) == 2, tl.where((n & 1) == 1, w3, w2), tl.where((n & 1) == 1, w1, w0)))
+
+
+@triton.jit
 def drawn_normal(key, tile, start, BLOCK: tl.constexpr):
     """Return the numbers `start + tile * BLOCK` and on of a sample's field of standard normals."""
     first = start + tile * BLOCK
     if first % 4 == 0:  # one block of Philox makes four neighbours
-        w0, w1, w2, w3 = philox(first // 4 + tl.arange(0, BLOCK // 4), key)
-        n0, n1 = box_muller(w0, w1)
-        n2, n3 = box_muller(w2, w3)
-        out = four(n0, n1, n2, n3)
+        drawn = four_normals(first // 4 + tl.arange(0, BLOCK // 4), key)
     else:  # a plane whose size is no multiple of four: each number makes its own block
-        n = first + tl.arange(0, BLOCK)
-        w0, w1, w2, w3 = philox(n // 4, key)
-        upper = (n & 2) == 2
-        even, odd = box_muller(tl.where(upper, w2, w0), tl.where(upper, w3, w1))
-        out = tl.where((n & 1) == 1, odd, even)
-    return out
+        drawn = one_normal(first + tl.arange(0, BLOCK), key)
+    return drawn
 
 
 @triton.jit
@@ -136,13 +157,10 @@ def drawn_uniform(key, tile, start, BLOCK: tl.constexpr):
     """As `drawn_normal`, numbers that are even in [0, 1)."""
     first = start + tile * BLOCK
     if first % 4 == 0:
-        w0, w1, w2, w3 = philox(first // 4 + tl.arange(0, BLOCK // 4), key)
-        out = four(to_unit(w0), to_unit(w1), to_unit(w2), to_unit(w3))
+        drawn = four_units(first // 4 + tl.arange(0, BLOCK // 4), key)
     else:
-        n = first + tl.arange(0, BLOCK)
-        w0, w1, w2, w3 = philox(n // 4, key)
-        out = to_unit(tl.where((n & 2) == 2, tl.where((n & 1) == 1, w3, w2), tl.where((n & 1) == 1, w1, w0)))
-    return out
+        drawn = one_unit(first + tl.arange(0, BLOCK), key)
+    return drawn
 
 
 @triton.jit
