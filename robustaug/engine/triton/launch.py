@@ -39,19 +39,22 @@ def launch(
     tables = torch.empty(max(plan.tables * C * LEVELS, 16), dtype=torch.float32, device=device)
     hist = torch.zeros(max(plan.tables * C * LEVELS, 16), dtype=torch.int32, device=device)
 
-    aligned = _aligned(image, out, plan)
+    # where nothing is gathered, four neighbours a thread make accesses of 16 bytes; a gather has its addresses one
+    # pixel a thread, and passing them on to threads with four costs more than narrow stores, which coalesce as well
+    aligned = _aligned(image, out, plan) and not (vocabulary.maps or vocabulary.taps)
     unit = 16 if aligned else 1
 
     def strides(tensor: Tensor) -> list[int]:
         return [step // unit for step in tensor.stride()[:2]] + list(tensor.stride()[2:])
 
-    source = [image, *strides(image), scratch, plan.scratch_pixels // 16, C]
+    source = [image, *strides(image), scratch, plan.scratch_pixels // unit, C]
     programs = [code, words.view(torch.float32), words, maps, metas, stats, tables]
     planes = 3 if C == 3 else 1
     common: dict[str, Any] = {
         "ACT": generate.act(vocabulary),
         "FLAT": image.stride(3) == 1 and image.stride(2) == image.shape[3],
         "ALIGNED": aligned,
+        "MAPS": vocabulary.maps,
         "TAPS": vocabulary.taps,
         "FORKS": vocabulary.forks,
         "PLANES": planes,

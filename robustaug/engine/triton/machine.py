@@ -52,7 +52,7 @@ BLUE: tl.constexpr = tl.constexpr(pixelwise.BLUE)
 @triton.jit
 def load(
     row, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, off, width, height, args, maps, metas, C, mask,
-    FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, TAPS: tl.constexpr, PLANES: tl.constexpr,
+    FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
     """Perform a LOAD: pixels `off` of a frame (height, width), from the image or from a row of scratch."""
     first, last = tl.load(row + MAP_FIRST), tl.load(row + MAP_LAST)
@@ -64,22 +64,22 @@ def load(
         if source < 0:
             v0, v1, v2 = load_from(
                 image + sample.to(tl.int64) * i_sb + plane.to(tl.int64) * i_sc, i_sc, i_sh, i_sw, row, x, y, off,
-                in_height, in_width, height, width, args, maps, metas, first, last, mask, FLAT, TAPS, PLANES,
+                in_height, in_width, height, width, args, maps, metas, first, last, mask, FLAT, MAPS, TAPS, PLANES,
             )  # fmt: skip
         else:
             v0, v1, v2 = load_from(
                 scratch + (source.to(tl.int64) * C + plane) * s_sc, s_sc, in_width, 1, row, x, y, off,
-                in_height, in_width, height, width, args, maps, metas, first, last, mask, True, TAPS, PLANES,
+                in_height, in_width, height, width, args, maps, metas, first, last, mask, True, MAPS, TAPS, PLANES,
             )  # fmt: skip
     elif FROM_IMAGE:
         v0, v1, v2 = load_from(
             image + sample.to(tl.int64) * i_sb + plane.to(tl.int64) * i_sc, i_sc, i_sh, i_sw, row, x, y, off,
-            in_height, in_width, height, width, args, maps, metas, first, last, mask, FLAT, TAPS, PLANES,
+            in_height, in_width, height, width, args, maps, metas, first, last, mask, FLAT, MAPS, TAPS, PLANES,
         )  # fmt: skip
     else:
         v0, v1, v2 = load_from(
             scratch + (source.to(tl.int64) * C + plane) * s_sc, s_sc, in_width, 1, row, x, y, off,
-            in_height, in_width, height, width, args, maps, metas, first, last, mask, True, TAPS, PLANES,
+            in_height, in_width, height, width, args, maps, metas, first, last, mask, True, MAPS, TAPS, PLANES,
         )  # fmt: skip
     return v0, v1, v2
 
@@ -87,21 +87,21 @@ def load(
 @triton.jit
 def load_from(
     base, sc, sh, sw, row, x, y, off, in_height, in_width, height, width, args, maps, metas, first, last, mask,
-    FLAT: tl.constexpr, TAPS: tl.constexpr, PLANES: tl.constexpr,
+    FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
     taps = first * 0
     if TAPS:
         taps = tl.load(row + TAPS_KIND)
     if (first == last) & (taps == 0) & FLAT:
         # rows follow one another: as one line, the addresses are consecutive and accesses 16 bytes wide
-        v0, v1, v2 = read(base, sc, 0, 1, off, off, 1, 1, maps, metas, 0, 0, mask, PLANES)
+        v0, v1, v2 = read(base, sc, 0, 1, off, off, 1, 1, maps, metas, 0, 0, mask, False, PLANES)
     elif TAPS:
         v0, v1, v2 = read_around(
             base, sc, sh, sw, x, y, in_height, in_width, maps, metas, first, last, mask,
-            taps, args + tl.load(row + TAPS_AT), tl.load(row + TAPS_N), height, width, PLANES,
+            taps, args + tl.load(row + TAPS_AT), tl.load(row + TAPS_N), height, width, MAPS, PLANES,
         )  # fmt: skip
     else:
-        v0, v1, v2 = read(base, sc, sh, sw, x, y, in_height, in_width, maps, metas, first, last, mask, PLANES)
+        v0, v1, v2 = read(base, sc, sh, sw, x, y, in_height, in_width, maps, metas, first, last, mask, MAPS, PLANES)
     return v0, v1, v2
 
 
@@ -109,13 +109,13 @@ def load_from(
 def perform(
     first, end, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, tile, off, height, width, mask, C,
     code, args, words, maps, metas, stats, tables,
-    ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, TAPS: tl.constexpr,
+    ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
     FORKS: tl.constexpr, PLANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the values of a tile after the instructions from `first`, which is a LOAD, up to `end`."""
     x0, x1, x2 = load(
         code + first * INSTRUCTION, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, off, width, height,
-        args, maps, metas, C, mask, FROM_IMAGE, FROM_SCRATCH, FLAT, TAPS, PLANES,
+        args, maps, metas, C, mask, FROM_IMAGE, FROM_SCRATCH, FLAT, MAPS, TAPS, PLANES,
     )  # fmt: skip
     if FORKS:
         sum0 = tl.zeros(off.shape, tl.float32)
@@ -133,7 +133,7 @@ def perform(
                 if skip == 0:
                     x0, x1, x2 = load(
                         row, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, off, width, height,
-                        args, maps, metas, C, mask, FROM_IMAGE, FROM_SCRATCH, FLAT, TAPS, PLANES,
+                        args, maps, metas, C, mask, FROM_IMAGE, FROM_SCRATCH, FLAT, MAPS, TAPS, PLANES,
                     )  # fmt: skip
             elif op == ADD:
                 weight = tl.load(args + at)
@@ -174,7 +174,7 @@ NUMBERS = [
 """Arguments whose values no kernel is compiled for.
 
 That a stride is a multiple of 16, which wide accesses need to know, is said by the unit: where ALIGNED, the strides
-of samples and channels count 16 values, and that of scratch always does. (`tl.multiple_of` does not reach arguments.)
+of samples and channels count 16 values. (`tl.multiple_of` does not reach arguments.)
 """
 
 
@@ -183,7 +183,7 @@ def transform(
     image, i_sb, i_sc, i_sh, i_sw, out, o_sb, o_sc, o_sh, o_sw, scratch, s_sc, C,
     jobs, first_job, code, args, words, maps, metas, stats, tables, norm,
     ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr,
-    FLAT_OUT: tl.constexpr, ALIGNED: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, PLANES: tl.constexpr,
+    FLAT_OUT: tl.constexpr, ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, PLANES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do jobs: tile program_id(0) of job program_id(1), for all three channels or for channel program_id(2)."""
@@ -194,15 +194,14 @@ def transform(
     if tile * BLOCK < pixels:
         if ALIGNED:
             pixels = pixels // 16 * 16
-            i_sb, i_sc, o_sb, o_sc = i_sb * 16, i_sc * 16, o_sb * 16, o_sc * 16
-        s_sc = s_sc * 16
+            i_sb, i_sc, o_sb, o_sc, s_sc = i_sb * 16, i_sc * 16, o_sb * 16, o_sc * 16, s_sc * 16
         off = tile * BLOCK + tl.arange(0, BLOCK)
         mask = off < pixels
         sample = tl.load(job + SAMPLE)
         x0, x1, x2 = perform(
             tl.load(job + FIRST), tl.load(job + LAST), image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane,
             tile, off, height, width, mask, C, code, args, words, maps, metas, stats, tables,
-            ACT, FROM_IMAGE, FROM_SCRATCH, FLAT, TAPS, FORKS, PLANES, BLOCK,
+            ACT, FROM_IMAGE, FROM_SCRATCH, FLAT, MAPS, TAPS, FORKS, PLANES, BLOCK,
         )  # fmt: skip
         row = tl.load(job + ROW_OUT)
         if row < 0:
@@ -245,7 +244,7 @@ def reduce(
     image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, C,
     jobs, first_job, code, args, words, maps, metas, stats, tables, hist, partial, tiles,
     ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr,
-    ALIGNED: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, LOOKS_UP: tl.constexpr, PLANES: tl.constexpr,
+    ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, LOOKS_UP: tl.constexpr, PLANES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Compute a sample's image as it is before an instruction, and keep nothing but each tile's part of a statistic.
@@ -260,14 +259,13 @@ def reduce(
     if tile * BLOCK < pixels:
         if ALIGNED:
             pixels = pixels // 16 * 16
-            i_sb, i_sc = i_sb * 16, i_sc * 16
-        s_sc = s_sc * 16
+            i_sb, i_sc, s_sc = i_sb * 16, i_sc * 16, s_sc * 16
         off = tile * BLOCK + tl.arange(0, BLOCK)
         mask = off < pixels
         x0, x1, x2 = perform(
             tl.load(job + FIRST), tl.load(job + LAST), image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc,
             tl.load(job + SAMPLE), plane, tile, off, height, width, mask, C, code, args, words, maps, metas, stats,
-            tables, ACT, FROM_IMAGE, FROM_SCRATCH, FLAT, TAPS, FORKS, PLANES, BLOCK,
+            tables, ACT, FROM_IMAGE, FROM_SCRATCH, FLAT, MAPS, TAPS, FORKS, PLANES, BLOCK,
         )  # fmt: skip
         need, row = tl.load(job + NEED), tl.load(job + ROW_OUT)
         parts = partial + ((row * C + plane) * tiles + tile) * 2

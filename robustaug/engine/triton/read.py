@@ -87,15 +87,24 @@ def between(plane, p00, p01, p10, p11, fx, fy, mask):
 
 
 @triton.jit
-def read(base, sc, sh, sw, x, y, height, width, maps, metas, first, last, mask, PLANES: tl.constexpr):
+def read_in_place(base, sc, at, mask, PLANES: tl.constexpr):
+    v0 = to_float(tl.load(base + at, mask=mask, other=0))
+    v1, v2 = v0, v0
+    if PLANES == 3:
+        v1 = to_float(tl.load(base + sc + at, mask=mask, other=0))
+        v2 = to_float(tl.load(base + 2 * sc + at, mask=mask, other=0))
+    return v0, v1, v2
+
+
+@triton.jit
+def read(
+    base, sc, sh, sw, x, y, height, width, maps, metas, first, last, mask, MAPS: tl.constexpr, PLANES: tl.constexpr
+):  # fmt: skip
     """Return the values at pixels (x, y) of the frame behind maps `first` to `last` of a sample at `base`."""
-    if first == last:
-        at = base + (y * sh + x * sw)
-        v0 = to_float(tl.load(at, mask=mask, other=0))
-        v1, v2 = v0, v0
-        if PLANES == 3:
-            v1 = to_float(tl.load(at + sc, mask=mask, other=0))
-            v2 = to_float(tl.load(at + 2 * sc, mask=mask, other=0))
+    if not MAPS:
+        v0, v1, v2 = read_in_place(base, sc, y * sh + x * sw, mask, PLANES)
+    elif first == last:
+        v0, v1, v2 = read_in_place(base, sc, y * sh + x * sw, mask, PLANES)
     else:
         px, py, cover = place(x, y, maps, metas, first, last)
         left, right, fx = split(px, width)
@@ -126,7 +135,7 @@ def held(position, size):
 @triton.jit
 def read_around(
     base, sc, sh, sw, x, y, height, width, maps, metas, first, last, mask,
-    taps, weights, n, out_height, out_width, PLANES: tl.constexpr,
+    taps, weights, n, out_height, out_width, MAPS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
     """As `read` through a neighbourhood: `n` weights along a row or a column, or the nine pixels of a sharpening.
 
@@ -150,7 +159,7 @@ def read_around(
         else:
             near_x, near_y = held(near_x, out_width), held(near_y, out_height)
         v0, v1, v2 = read(
-            base, sc, sh, sw, near_x, near_y, height, width, maps, metas, first, last, mask, PLANES
+            base, sc, sh, sw, near_x, near_y, height, width, maps, metas, first, last, mask, MAPS, PLANES
         )  # fmt: skip
         middle = (dx == 0) & (dy == 0)
         s0, s1, s2 = s0 + weight * v0, s1 + weight * v1, s2 + weight * v2

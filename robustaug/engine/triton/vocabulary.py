@@ -100,12 +100,31 @@ def refused(kernel: Kernel) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Formulas in the order of their opcodes, and which other instructions there are."""
+    """What a set of kernels is compiled for.
+
+    Attributes:
+        formulas: in the order of their opcodes.
+        others: the kinds of kernels without a formula.
+    """
 
     formulas: tuple[Formula, ...]
-    taps: bool
-    forks: bool
-    looks_up: bool
+    others: frozenset[str]
+
+    @property
+    def maps(self) -> bool:
+        return "map" in self.others
+
+    @property
+    def taps(self) -> bool:
+        return "stage" in self.others
+
+    @property
+    def forks(self) -> bool:
+        return "fork" in self.others
+
+    @property
+    def looks_up(self) -> bool:
+        return "equalize" in self.others
 
     @functools.cached_property
     def opcodes(self) -> dict[Formula, int]:
@@ -117,37 +136,19 @@ class Vocabulary:
         return LOOKUP if formula is None else self.opcodes[formula]
 
     def covers(self, other: Vocabulary) -> bool:
-        return (
-            set(other.formulas) <= set(self.formulas)
-            and self.taps >= other.taps
-            and self.forks >= other.forks
-            and self.looks_up >= other.looks_up
-        )
-
-    def joined(self, other: Vocabulary) -> Vocabulary:
-        return vocabulary(
-            {*self.formulas, *other.formulas},
-            self.taps or other.taps,
-            self.forks or other.forks,
-            self.looks_up or other.looks_up,
-        )
+        return set(other.formulas) <= set(self.formulas) and other.others <= self.others
 
 
-def vocabulary(formulas: Iterable[Formula], taps: bool, forks: bool, looks_up: bool) -> Vocabulary:
+def vocabulary(formulas: Iterable[Formula], others: Iterable[str]) -> Vocabulary:
     """Return a vocabulary whose order follows from its content."""
-    return Vocabulary(tuple(sorted(set(formulas), key=lambda formula: formula.key)), taps, forks, looks_up)
+    return Vocabulary(tuple(sorted(set(formulas), key=lambda formula: formula.key)), frozenset(others))
 
 
 def needed(steps: Sequence[Step]) -> Vocabulary:
     """Return what the kernels of these steps take."""
-    kernels = {kernel for step in steps for kernel in step.kernels}
+    kernels = [kernel for step in steps for kernel in step.kernels]
     formulas = [formula for kernel in kernels if (formula := formula_of(kernel)) is not None]
-    return vocabulary(
-        formulas,
-        any(kernel.kind == "stage" for kernel in kernels),
-        any(kernel.kind == "fork" for kernel in kernels),
-        any(kernel.kind == "equalize" for kernel in kernels),
-    )
+    return vocabulary(formulas, {kernel.kind for kernel in kernels} - {"value", "pixel"})
 
 
 _KNOWN: list[Vocabulary] = []
@@ -165,6 +166,6 @@ def covering(wanted: Vocabulary) -> Vocabulary:
         return min(fitting, key=lambda known: len(known.formulas))
     for known in _KNOWN:
         if set(known.formulas) & set(wanted.formulas):
-            wanted = wanted.joined(known)
+            wanted = vocabulary({*wanted.formulas, *known.formulas}, wanted.others | known.others)
     _KNOWN.append(wanted)
     return wanted
