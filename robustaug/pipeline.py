@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -23,6 +23,10 @@ from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.operator import Operator, Params, take
 from robustaug.ops.program import Choice, Step, either
 from robustaug.rng import Keys
+
+if TYPE_CHECKING:
+    from robustaug.engine.compiled import CompiledPipeline
+    from robustaug.engine.plan import Plan
 
 
 @registry.register("compose.sequential")
@@ -93,6 +97,30 @@ class Pipeline(Operator):
 
     def spec(self) -> dict[str, Any]:
         return {self.name: _children_spec(self.children) | _p_spec(self.p)}
+
+    def compile(
+        self,
+        backend: str = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> CompiledPipeline:
+        """Return the pipeline as programs that run with one read and one write; see `CompiledPipeline`.
+
+        >>> import torch
+        >>> flip = Pipeline([{"image.horizontal_flip": {"p": 0.5}}, "image.color_jitter"])
+        >>> fast = flip.compile(mean=0.5, std=0.25)
+        >>> fast(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), seed=1).dtype
+        torch.float32
+        """
+        from robustaug.engine.compiled import CompiledPipeline
+
+        return CompiledPipeline(self, backend, mean, std, dtype, channels_last)
+
+    def explain(self, shape: Sequence[int] = (1, 3, 224, 224), device: str = "cpu") -> Plan:
+        """Return how `compile` would run images (B, C, H, W) of uint8, as text when printed."""
+        return self.compile().explain(shape, device=device)
 
     def to_yaml(self) -> str:
         """Return the pipeline as YAML that `from_yaml` reads back into an equal one."""

@@ -57,9 +57,9 @@ def test_fields_belong_to_the_sample_not_to_its_batch():
 
 def test_large_fields_are_made_in_pieces_that_do_not_show(monkeypatch):
     rows = Keys.of(3, 9).rows()
-    whole = normal_field(rows, (3, 10, 10))
+    whole = rng.torch_floats(rows, 300, 1, rng.box_muller)
     monkeypatch.setattr(rng, "_CHUNK_BLOCKS", 160)
-    assert torch.equal(normal_field(rows, (3, 10, 10)), whole)
+    assert torch.equal(rng.torch_floats(rows, 300, 1, rng.box_muller), whole)
 
 
 def test_seed_epoch_operator_index_and_use_all_matter():

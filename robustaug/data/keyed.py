@@ -78,7 +78,8 @@ def run(pipeline: Drawable, image: Tensor, index: Tensor, seed: int, epoch: int)
         Exception: whatever an operator raises, with a note that names the operator.
     """
     try:
-        return pipeline.apply(image, pipeline.sample(Keys.of(seed, index, epoch).to(image.device)))
+        keys = Keys.of(seed, index, epoch).to(getattr(pipeline, "draws_on", image.device))
+        return pipeline.apply(image, pipeline.sample(keys))
     except Exception as error:
         name = _failing_operator(error) or getattr(pipeline, "name", "") or type(pipeline).__name__
         error.add_note(f"in operator {name!r}, on images of shape {tuple(image.shape)} and dtype {image.dtype}")

@@ -92,7 +92,7 @@ class AugmentedLoader:
     def _prepare(self, batch: Any, epoch: int) -> Any:
         # indices are taken before the move: content is read where the loader left it
         def draw(image: Tensor, index: Tensor) -> Tensor:
-            return run(self.pipeline, self._moved(image), self._moved(index), self.seed, epoch)
+            return run(self.pipeline, self._moved(image), index, self.seed, epoch)
 
         return _map_tensors(augment_batch(batch, draw, self.image_key, self.index_key), self._moved)
 

@@ -8,7 +8,7 @@ Legend: B samples, C channels, H rows, W columns; shape = (C, H, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Kernel:
     reads: str = ""
     draws: str = ""
     outside: str = "zero"
-    operator: Any = None
+    operator: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,16 @@ class Step:
         """Return the step for the samples where `chosen` (B,) is true; the others get none."""
         pick = torch.where(chosen, self.pick, -1)
         return Step(self.kernels, pick, self.args, self.shape, self.params)
+
+    def without(self, positions: Collection[int]) -> Step:
+        """Return the step without the kernels at these positions; samples that had picked one get none."""
+        if not positions:
+            return self
+        kept = [p for p in range(len(self.kernels)) if p not in positions]
+        new = torch.full((len(self.kernels) + 1,), -1, dtype=torch.int64)
+        new[kept] = torch.arange(len(kept))  # the last entry is what -1 reads
+        params = {kept.index(p): drawn for p, drawn in self.params.items() if p in kept}
+        return Step(tuple(self.kernels[p] for p in kept), new[self.pick], self.args, self.shape, params)
 
 
 class Choice(NamedTuple):

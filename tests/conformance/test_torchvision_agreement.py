@@ -108,11 +108,12 @@ def test_perspective_with_the_same_coefficients(image):
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.5, 1.0)])
-def test_resized_crop_inside_the_window(x, y, image):
-    """Half a zoomed pixel from the window's edge on; there theirs repeats the edge, ours sees the image."""
-    values = image / 255
-    operator = robustaug.create("image.resized_crop", area=0.25, aspect=1, x=x, y=y)
-    theirs = tv.resized_crop(
-        values, top=int(24 * y), left=int(30 * x), height=24, width=30, size=[48, 60], antialias=False
-    )
-    assert float((operator(values) - theirs)[..., 1:-1, 1:-1].abs().max()) <= 1e-5
+@pytest.mark.parametrize("size", [(48, 60), (36, 90), (12, 15), (11, 7)])
+def test_resized_crop_inside_the_window(x, y, size, image):
+    """Half an input pixel from the window's edge on; there theirs repeats the edge, ours sees the image."""
+    window = {"top": int(24 * y), "left": int(30 * x), "height": 24, "width": 30}
+    operator = robustaug.create("image.resized_crop", size=size, area=0.25, aspect=1, x=x, y=y)
+    for given, tolerance in ((image / 255, 1e-5), (image, 1)):
+        theirs = tv.resized_crop(given, **window, size=[*size], antialias=False)
+        apart = operator(given).double() - theirs.double()
+        assert float(apart[..., 2:-2, 2:-2].abs().max()) <= tolerance

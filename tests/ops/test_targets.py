@@ -26,6 +26,7 @@ EVERYTHING = Pipeline(
         {"compose.one_of": {"of": ["image.elastic", "image.horizontal_flip", "image.gamma"]}},
         {"compose.some_of": {"of": ["image.translate", "image.zoom", "image.perspective"], "n": [0, 3]}},
         {"image.crop": {"size": [56, 48]}},
+        {"image.resized_crop": {"size": [50, 60], "area": [0.8, 1]}},
         {"image.resize": {"size": 64}},
     ]
 )
@@ -122,6 +123,11 @@ SHARED = [
     ("image.horizontal_flip", {}, tv.horizontal_flip),
     ("image.vertical_flip", {}, tv.vertical_flip),
     ("image.resize", {"size": [60, 20]}, lambda b: tv.resize(b, [60, 20])),
+    (
+        "image.resized_crop",
+        {"size": [24, 60], "area": 0.25, "aspect": 1, "x": 0.5, "y": 1},
+        lambda b: tv.resized_crop(b, top=15, left=10, height=15, width=20, size=[24, 60]),
+    ),
     ("image.pad", {"size": [40, 50]}, lambda b: tv.pad(b, [5, 5, 5, 5])),
     ("image.center_crop", {"size": [20, 30]}, lambda b: tv.center_crop(b, [20, 30])),
     ("image.translate", {"x": 0.1, "y": -0.1}, lambda b: tv.affine(b, 0.0, [4.0, -3.0], 1.0, [0.0, 0.0])),

@@ -52,26 +52,6 @@ def floats(address: int, n: int) -> np.ndarray:
     return carray(as_pointer(address), (n,), np.float32)
 
 
-@intrinsic
-def bits_of(typingctx: Any, x: Any) -> Any:
-    """Return the bits of a float32 as an int32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], _I32)
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
-def float_of(typingctx: Any, x: Any) -> Any:
-    """Return the float32 that an int32's bits stand for."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
 def caller(n: int) -> Any:
     """Return an intrinsic that calls the C function at an address with n whole numbers (addresses or counts)."""
     names = ", ".join(f"a{i}" for i in range(n))

@@ -19,7 +19,7 @@ from robustaug.ops.image.motion import Geometric
 from robustaug.ops.image.resample import Size, centred
 from robustaug.ops.operator import Operator, Params
 from robustaug.ops.program import Step
-from robustaug.ops.space import choice, uniform
+from robustaug.ops.space import choice, log_uniform, uniform
 from robustaug.registry import register
 
 _SHARE = 7 / 8  # of 256 pixels, 224: the field's usual crop
@@ -159,6 +159,35 @@ class Resize(Sized):
         if height >= shape[1] and width >= shape[2]:
             return super().lower(params, shape, n)
         return Operator.lower(self, params, shape, n)  # antialiasing reads more than four pixels
+
+
+@register("image.resized_crop", tags={"geometry", "differentiable"})
+class ResizedCrop(Sized):
+    """Cut out a window and scale it to `size`, the image's own when left out; bilinear, without antialiasing.
+
+    The window covers `area` of the image; `aspect` is how many times wider it is, relative to the image's own
+    shape, cut down to the image where it would not fit. (x, y) in [0, 1] places it between the borders.
+    """
+
+    area = uniform(0.5, 1.0, unit="of the image", identity=1.0, bounds=(0.01, 1), severity=(0.9, 0.8, 0.65, 0.5, 0.35))
+    aspect = log_uniform(3 / 4, 4 / 3, unit="×", identity=1.0, bounds=(0.1, 10))
+    x = uniform(0, 1, bounds=(0, 1), unit="of the free width")
+    y = uniform(0, 1, bounds=(0, 1), unit="of the free height")
+    outside = "edge"
+
+    def size_after(self, size: Sequence[int]) -> tuple[int, int]:
+        return self.size or (int(size[0]), int(size[1]))
+
+    def matrix(self, size: Size, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return (B, 3, 3)."""
+        (H, W), (height, width) = size, self.size_after(size)
+        area, aspect = area.to(torch.float64), aspect.to(torch.float64)
+        share_x, share_y = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+        by_x, by_y = share_x * W / width, share_y * H / height  # input pixels an output pixel
+        left, top = x * (1 - share_x) * W, y * (1 - share_y) * H  # outer edges of the window
+        zero, one = torch.zeros_like(by_x), torch.ones_like(by_x)
+        rows = [[by_x, zero, left + (by_x - 1) / 2], [zero, by_y, top + (by_y - 1) / 2], [zero, zero, one]]
+        return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
 @register("image.transpose", tags={"geometry", "differentiable"})

@@ -156,27 +156,3 @@ class Perspective(Geometric):
         # outer edges of the image, not pixel centres: also right for an image of one pixel
         pixels = torch.tensor([[W, 0, -0.5], [0, H, -0.5], [0, 0, 1]], dtype=torch.float64, device=corners.device)
         return pixels @ inverse(square_to_quad(quad)) @ torch.linalg.inv(pixels)
-
-
-@register("image.resized_crop", tags={"geometry", "differentiable"})
-class ResizedCrop(Geometric):
-    """Cut out a window and enlarge it to the whole image.
-
-    The window covers `area` of the image; `aspect` is how many times wider it is, relative to the image's own
-    shape, cut down to the image where it would not fit. (x, y) in [0, 1] places it between the borders.
-    """
-
-    area = uniform(0.5, 1.0, unit="of the image", identity=1.0, bounds=(0.01, 1), severity=(0.9, 0.8, 0.65, 0.5, 0.35))
-    aspect = log_uniform(3 / 4, 4 / 3, unit="×", identity=1.0, bounds=(0.1, 10))
-    x = uniform(0, 1, bounds=(0, 1), unit="of the free width")
-    y = uniform(0, 1, bounds=(0, 1), unit="of the free height")
-    outside = "edge"
-
-    def matrix(self, size: Size, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return (B, 3, 3)."""
-        H, W = size
-        area, aspect = area.to(torch.float64), aspect.to(torch.float64)
-        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-        # where the window's centre lies, from the image's centre
-        centre_x, centre_y = (x - 0.5) * (1 - width) * W, (y - 0.5) * (1 - height) * H
-        return centred(scaling(1 / width, 1 / height), size, -centre_x / width, -centre_y / height)

@@ -107,6 +107,21 @@ def test_a_crop_of_a_quarter_shows_that_quarter():
     assert (out[..., 0, -1] - image[..., 0, -1]).abs().max() <= 1e-5
 
 
+def test_a_resized_crop_has_its_size_and_keeps_the_image_s_without_one():
+    image = picture(5, 3, 20, 16)
+    assert robustaug.create("image.resized_crop")(image).shape == (5, 3, 20, 16)
+    sized = robustaug.create("image.resized_crop", size=(9, 30))
+    assert sized.size_after((20, 16)) == (9, 30)
+    assert sized(image).shape == (5, 3, 9, 30)
+    assert eval(repr(sized), {"robustaug": robustaug}) == sized
+    same = robustaug.create("image.resized_crop", size=(20, 16), p=0.5)
+    assert torch.equal(same(image), robustaug.create("image.resized_crop", p=0.5)(image))
+    with pytest.raises(ValueError, match=r"changes the size from \(20, 16\) to \(9, 30\), so it needs p=1"):
+        robustaug.create("image.resized_crop", size=(9, 30), p=0.5)(image)
+    with pytest.raises(ValueError, match=r"image\.resized_crop: size must be a whole number >= 1"):
+        robustaug.create("image.resized_crop", size=0)
+
+
 def test_the_homography_takes_corners_to_corners():
     quad = torch.tensor([[[0.1, 0.2], [0.9, 0.0], [1.0, 0.8], [0.05, 0.95]]], dtype=torch.float64)
     square = torch.tensor([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], dtype=torch.float64)

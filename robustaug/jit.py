@@ -17,6 +17,8 @@ from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 
 
 @functools.cache
@@ -38,9 +40,8 @@ def folder() -> Path:
 @functools.cache
 def engine_digest() -> str:
     """Return a digest of everything compiled code depends on besides an operator's formula."""
-    from robustaug import engine, philox
-
-    files = [Path(philox.__file__), *sorted((Path(engine.__file__).parent / "cpu").rglob("*.py"))]
+    root = Path(__file__).parent
+    files = [root / "philox.py", root / "scalars.py", *sorted((root / "engine" / "cpu").rglob("*.py"))]
     return digest(numba.__version__, *(file.read_text(encoding="utf-8") for file in files))
 
 
@@ -83,12 +84,28 @@ class DigestCache(FunctionCache):
         return sig, codegen.magic_tuple(), self._stamp
 
 
-def keep(compiled: Any, function: Callable[..., Any], name: str, *texts: str) -> Any:
-    """Let `compiled`, a Numba dispatcher or C callback made from `function`, be read from and written to disk.
+def dispatcher(function: Callable[..., Any], signature: Any, name: str, *texts: str, **options: Any) -> Any:
+    """Compile `function` for one signature, or read it from disk: what `numba.njit` returns, without the GIL.
 
     Args:
         name: of the files, for people.
         texts: what the code is made of besides the engine: another text, another entry.
     """
-    compiled._cache = DigestCache(function, "".join(c if c.isalnum() else "_" for c in name), digest(engine_digest(), *texts))
-    return compiled
+    made = numba.njit(nogil=True, **options)(function)
+    made._cache = _cache(function, name, *texts)
+    made.compile(signature)
+    return made
+
+
+def callback(function: Callable[..., Any], signature: Any, name: str, *texts: str) -> Any:
+    """Compile `function` as a C function, or read it from disk: its `address` can be called."""
+    options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+    made = CFunc(function, normalize_signature(signature), {}, options)
+    made._cache = _cache(function, name, *texts)
+    made.compile()
+    return made
+
+
+def _cache(function: Callable[..., Any], name: str, *texts: str) -> DigestCache:
+    safe = "".join(c if c.isalnum() else "_" for c in name)
+    return DigestCache(function, safe, digest(engine_digest(), *texts))

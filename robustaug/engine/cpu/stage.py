@@ -1,0 +1,62 @@
+"""Stages: operators that need a pixel's surroundings, compiled as whole-image functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+
+from robustaug.engine.cpu.memory import as_pointer
+from robustaug.jit import callback
+
+STAGE_ARGUMENTS = 64
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An operator's whole-image form.
+
+    Attributes:
+        function: `function(src, dst, args)` in Numba's subset; src and dst are float32 (C, H, W), never the same
+            memory; args are float64 (64,), the operator's drawn parameters in their declared order.
+        channels: numbers of channels it knows, () for any.
+        tolerance: greatest difference from the eager form.
+        share: of the values that may differ by more, where the operator has steps.
+    """
+
+    function: Callable[..., None]
+    channels: Sequence[int] = ()
+    tolerance: float = 1e-5
+    share: float = 0.0
+
+
+STAGES: dict[str, Stage] = {}
+
+
+def stage(*names: str, channels: Sequence[int] = (), tolerance: float = 1e-5, share: float = 0.0) -> Callable[..., Any]:
+    """Register the function below as the compiled form of the operators called `names`."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        STAGES.update(dict.fromkeys(names, Stage(function, channels, tolerance, share)))
+        return function
+
+    return decorate
+
+
+@functools.cache
+def compiled_stage(name: str) -> Any:
+    """Return the C callback of a stage: (address of src, address of dst, channels, height, width, address of args)."""
+    function = STAGES[name].function
+    body = njit(error_model="numpy", fastmath={"contract", "nsz"})(function)
+
+    def entry(src_: int, dst_: int, channels: int, height: int, width: int, args_: int) -> None:
+        src = carray(as_pointer(src_), (channels, height, width), np.float32)
+        dst = carray(as_pointer(dst_), (channels, height, width), np.float32)
+        body(src, dst, carray(as_pointer(args_), (STAGE_ARGUMENTS,), np.float64))
+
+    return callback(entry, types.void(*[types.intp] * 6), f"stage-{function.__name__}", inspect.getsource(function))
