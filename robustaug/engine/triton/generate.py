@@ -25,17 +25,18 @@ import triton
 import triton.language as tl
 
 from robustaug.engine.triton.words import (
-    clip, drawn_normal, drawn_uniform, exp, floor, looked_up, maximum, minimum, nearest, power, where,
+    clip, drawn_normal, drawn_uniform, exp, floor, looked_up, maximum, minimum, nearest, power, spread,
+    where,
 )
 
 
 '''
-_ACT = '''@triton.jit
+_ACT = """@triton.jit
 def act(
     op, at, statistic, args, words, stats, tables, x0, x1, x2, tile, plane, C, pixels,
     PLANES: tl.constexpr, BLOCK: tl.constexpr,
 ):
-'''
+"""
 
 
 @functools.cache
@@ -89,7 +90,7 @@ def _lookup() -> str:
 
 def _branch(opcode: int, formula: Formula) -> str:
     lines = [f"if op == {opcode}:"]
-    lines += [f"        a{i} = tl.load(args + at + {i})" for i in range(formula.arguments)]
+    lines += [f"        a{i} = spread(args + at + {i}, x0)" for i in range(formula.arguments)]
     call = ", ".join(f"a{i}" for i in range(formula.arguments))
     name = formula.carried.name
     if formula.kind == "pixel":
@@ -99,8 +100,8 @@ def _branch(opcode: int, formula: Formula) -> str:
     def of_plane(c: int) -> str:
         given = [f"x{c}", call] if call else [f"x{c}"]
         number = f"stats + ((statistic * C + plane) + {c}) * 2"
-        given += [f"tl.load({number})"] if formula.reads else []
-        given += [f"tl.load({number} + 1)"] if formula.reads == "channel_range" else []
+        given += [f"spread({number}, x0)"] if formula.reads else []
+        given += [f"spread({number} + 1, x0)"] if formula.reads == "channel_range" else []
         if formula.draws:
             key = f"words + at + {formula.arguments}"
             given += [f"drawn_{formula.draws}({key}, tile, (plane + {c}) * pixels, BLOCK)"]
@@ -112,5 +113,7 @@ def _branch(opcode: int, formula: Formula) -> str:
 def _planes(lines: list[str], of_plane: Any) -> str:
     """Do the same to one channel or to three."""
     return "\n".join(
-        [*lines, f"        {of_plane(0)}", "        if PLANES == 3:"] + [f"            {of_plane(c)}" for c in (1, 2)] + [""]
+        [*lines, f"        {of_plane(0)}", "        if PLANES == 3:"]
+        + [f"            {of_plane(c)}" for c in (1, 2)]
+        + [""]
     )

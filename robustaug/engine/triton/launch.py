@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustaug.engine.triton import generate, machine
 from robustaug.engine.triton.layout import BLOCK, LEVELS, WARPS
-from robustaug.engine.triton.schedule import Launch, Schedule
+from robustaug.engine.triton.schedule import Schedule
 from robustaug.engine.triton.vocabulary import Vocabulary
 
 
@@ -24,7 +24,7 @@ def launch(
     plan: Schedule, vocabulary: Vocabulary, image: Tensor, out: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> None:
     """Run a schedule on (B, C, H, W) `image` and fill `out`; mean and std have one number a channel."""
-    n, C = image.shape[:2]
+    C = image.shape[1]
     device = image.device
     norm = np.concatenate([np.asarray(mean, np.float32), 1 / np.asarray(std, np.float64)]).astype(np.float32)
     jobs = np.concatenate([launch.jobs for launch in plan.launches])
@@ -105,6 +105,4 @@ def _sent(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
         at += size
     sent = host.to(device, non_blocking=True)
     parts = sent.split(sizes)
-    return [
-        part.view(torch.from_numpy(array[:0].reshape(-1)).dtype) for part, array in zip(parts, arrays, strict=True)
-    ]
+    return [part.view(torch.from_numpy(array[:0].reshape(-1)).dtype) for part, array in zip(parts, arrays, strict=True)]

@@ -18,8 +18,10 @@ INSTRUCTION = 10
 IMAGE = -1
 
 # A map is nine float64, and four whole numbers:
-MAP_HEIGHT, MAP_WIDTH, MAP_EDGE, MAP_PROJECTIVE = 0, 1, 2, 3
+MAP_HEIGHT, MAP_WIDTH, MAP_OUTSIDE, MAP_PROJECTIVE = 0, 1, 2, 3
 META = 4
+ZERO, EDGE, NOWHERE = 0, 1, 2
+"""What a position outside the map's frame means: black, the nearest pixel; NOWHERE: there is none outside."""
 
 # Neighbourhoods of a LOAD.
 NO_TAPS, SHARPEN, ROW, ROW_REPEATED, COLUMN, COLUMN_REPEATED = 0, 1, 2, 3, 4, 5

@@ -52,7 +52,8 @@ BLUE: tl.constexpr = tl.constexpr(pixelwise.BLUE)
 @triton.jit
 def load(
     row, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, off, width, height, args, maps, metas, C, mask,
-    FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, PLANES: tl.constexpr,
+    FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
+    PLANES: tl.constexpr,
 ):  # fmt: skip
     """Perform a LOAD: pixels `off` of a frame (height, width), from the image or from a row of scratch."""
     first, last = tl.load(row + MAP_FIRST), tl.load(row + MAP_LAST)
@@ -109,7 +110,8 @@ def load_from(
 def perform(
     first, end, image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, sample, plane, tile, off, height, width, mask, C,
     code, args, words, maps, metas, stats, tables,
-    ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
+    ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr, MAPS: tl.constexpr,
+    TAPS: tl.constexpr,
     FORKS: tl.constexpr, PLANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the values of a tile after the instructions from `first`, which is a LOAD, up to `end`."""
@@ -183,8 +185,8 @@ def transform(
     image, i_sb, i_sc, i_sh, i_sw, out, o_sb, o_sc, o_sh, o_sw, scratch, s_sc, C,
     jobs, first_job, code, args, words, maps, metas, stats, tables, norm,
     ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr,
-    FLAT_OUT: tl.constexpr, ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, PLANES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    FLAT_OUT: tl.constexpr, ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr,
+    PLANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do jobs: tile program_id(0) of job program_id(1), for all three channels or for channel program_id(2)."""
     tile, plane = tl.program_id(0), tl.program_id(2)
@@ -244,8 +246,8 @@ def reduce(
     image, i_sb, i_sc, i_sh, i_sw, scratch, s_sc, C,
     jobs, first_job, code, args, words, maps, metas, stats, tables, hist, partial, tiles,
     ACT: tl.constexpr, FROM_IMAGE: tl.constexpr, FROM_SCRATCH: tl.constexpr, FLAT: tl.constexpr,
-    ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, LOOKS_UP: tl.constexpr, PLANES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    ALIGNED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr, FORKS: tl.constexpr, LOOKS_UP: tl.constexpr,
+    PLANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Compute a sample's image as it is before an instruction, and keep nothing but each tile's part of a statistic.
 

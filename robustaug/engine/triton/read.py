@@ -11,7 +11,9 @@ from robustaug.engine.triton.words import clip
 
 MAP_HEIGHT: tl.constexpr = tl.constexpr(layout.MAP_HEIGHT)
 MAP_WIDTH: tl.constexpr = tl.constexpr(layout.MAP_WIDTH)
-MAP_EDGE: tl.constexpr = tl.constexpr(layout.MAP_EDGE)
+MAP_OUTSIDE: tl.constexpr = tl.constexpr(layout.MAP_OUTSIDE)
+ZERO: tl.constexpr = tl.constexpr(layout.ZERO)
+NOWHERE: tl.constexpr = tl.constexpr(layout.NOWHERE)
 MAP_PROJECTIVE: tl.constexpr = tl.constexpr(layout.MAP_PROJECTIVE)
 META: tl.constexpr = tl.constexpr(layout.META)
 NO_TAPS: tl.constexpr = tl.constexpr(layout.NO_TAPS)
@@ -57,11 +59,12 @@ def place(x, y, maps, metas, first, last):
             depth = tl.where(tl.abs(depth) < 1e-8, 1e-8, depth)
             qx = qx / depth
             qy = qy / depth
-        if tl.load(meta + MAP_EDGE) != 0:
+        outside = tl.load(meta + MAP_OUTSIDE)
+        if outside == ZERO:
+            cover = cover * inside(qx, width) * inside(qy, height)
+        if outside != NOWHERE:
             qx = tl.minimum(tl.maximum(qx, 0.0), width - 1.0)
             qy = tl.minimum(tl.maximum(qy, 0.0), height - 1.0)
-        else:
-            cover = cover * inside(qx, width) * inside(qy, height)
         px, py = qx, qy
     return px, py, cover
 
@@ -101,7 +104,7 @@ def read(
     base, sc, sh, sw, x, y, height, width, maps, metas, first, last, mask, MAPS: tl.constexpr, PLANES: tl.constexpr
 ):  # fmt: skip
     """Return the values at pixels (x, y) of the frame behind maps `first` to `last` of a sample at `base`."""
-    if not MAPS:
+    if not MAPS:  # noqa: SIM114 (known when compiling; the other condition is known to the device alone)
         v0, v1, v2 = read_in_place(base, sc, y * sh + x * sw, mask, PLANES)
     elif first == last:
         v0, v1, v2 = read_in_place(base, sc, y * sh + x * sw, mask, PLANES)

@@ -230,16 +230,28 @@ class _Writer:
 
     def _map(self, who: Rows, pick: Rows, step: Step, base: int, vocabulary: Vocabulary) -> None:
         self._materialise(who[~self._neighbourless(who)])
-        matrix = step.args.numpy()[who, :MAP_ARGUMENTS]
-        at, (height, width) = self._mapped[who], self._size
+        matrix = step.args.numpy()[who, :MAP_ARGUMENTS].reshape(-1, 3, 3)
         edge = np.array([kernel.outside == "edge" for kernel in step.kernels])[pick]
+        hides = _leaves(matrix, step.shape[1:], self._size)
+        outside = np.where(hides, np.where(edge, layout.EDGE, layout.ZERO), layout.NOWHERE)
+        # what hides nothing needs no place of its own: the map before it goes all the way
+        joins = ~hides & (self._mapped[who] > self._code[who, self._open[who], layout.MAP_FIRST])
+        self._mapped[who[~joins]] += 1
+        at = self._mapped[who] - 1
+        matrix[joins] = self._maps[who[joins], at[joins]].reshape(-1, 3, 3) @ matrix[joins]
         # a map without perspective needs no division
-        flat = (matrix[:, 6:8] == 0).all(axis=1) & (matrix[:, 8] != 0)
-        matrix = matrix / np.where(flat, matrix[:, 8], 1.0)[:, None]
-        projective = ~flat
-        self._maps[who, at] = matrix
-        self._metas[who, at] = np.stack([np.full(len(who), height), np.full(len(who), width), edge, projective], axis=1)
-        self._mapped[who] += 1
+        flat = (matrix[:, 2, :2] == 0).all(axis=1) & (matrix[:, 2, 2] != 0)
+        matrix = matrix / np.where(flat, matrix[:, 2, 2], 1.0)[:, None, None]
+        self._maps[who, at] = matrix.reshape(-1, MAP_ARGUMENTS)
+        self._metas[who, at, layout.MAP_PROJECTIVE] = ~flat
+        alone = who[~joins], at[~joins]
+        height, width = self._size
+        for column, value in (
+            (layout.MAP_HEIGHT, height),
+            (layout.MAP_WIDTH, width),
+            (layout.MAP_OUTSIDE, outside[~joins]),
+        ):
+            self._metas[(*alone, column)] = value
         self._code[who, self._open[who], layout.MAP_LAST] = self._mapped[who]
 
     def _formula(self, who: Rows, pick: Rows, step: Step, base: int, vocabulary: Vocabulary) -> None:
@@ -365,6 +377,22 @@ class _Writer:
             self._tables,
             (height, width),
         )
+
+
+def _leaves(matrix: np.ndarray, out: Sequence[int], frame: Sequence[int]) -> np.ndarray:
+    """Return (n,), whether maps (n, 3, 3) take any position of the frame `out` (H, W) out of `frame` (H, W).
+
+    Positions between pixels lie within the corners, and so do their images, which a map keeps convex.
+    """
+    (down, across), (height, width) = out, frame
+    corners = np.array([[0, across - 1, 0, across - 1], [0, 0, down - 1, down - 1], [1, 1, 1, 1]], np.float64)
+    there = matrix @ corners  # (n, 3, corners)
+    depth = there[:, 2]
+    ahead = (depth > 1e-6).all(axis=1)
+    x, y = (there[:, i] / np.where(ahead[:, None], depth, 1.0) for i in (0, 1))
+    slack = 1e-9  # px, of rounding
+    within = (x >= -slack) & (x <= width - 1 + slack) & (y >= -slack) & (y <= height - 1 + slack)
+    return ~(ahead & within.all(axis=1))
 
 
 def _family(kernel: Kernel) -> str:

@@ -88,7 +88,7 @@ def refused(kernel: Kernel) -> str:
     if kernel.kind == "stage":
         if is_sharpness(kernel) or blur_of(kernel):
             return ""
-        return f"{kernel.name} works on whole images, and only its eager form does that on CUDA"
+        return "works on whole images, and only its eager form does that on CUDA"
     formula = formula_of(kernel)
     if formula is not None:
         try:

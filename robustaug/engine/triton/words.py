@@ -164,6 +164,12 @@ def drawn_uniform(key, tile, start, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def spread(number, like):
+    """Return the number at an address for every pixel of a tile; the interpreter cannot mix comparisons of both."""
+    return tl.broadcast_to(tl.load(number), like.shape)
+
+
+@triton.jit
 def looked_up(x, table):
     """Return what a table of 256 levels has for each value; a table that starts below 0 leaves them as they are."""
     level = tl.minimum(tl.maximum(nearest(x * 255.0).to(tl.int32), 0), 255)
