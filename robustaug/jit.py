@@ -91,7 +91,7 @@ def dispatcher(function: Callable[..., Any], signature: Any, name: str, *texts: 
         name: of the files, for people.
         texts: what the code is made of besides the engine: another text, another entry.
     """
-    made = numba.njit(nogil=True, **options)(function)
+    made: Any = numba.njit(nogil=True, **options)(function)
     made._cache = _cache(function, name, *texts)
     made.compile(signature)
     return made
@@ -100,7 +100,7 @@ def dispatcher(function: Callable[..., Any], signature: Any, name: str, *texts: 
 def callback(function: Callable[..., Any], signature: Any, name: str, *texts: str) -> Any:
     """Compile `function` as a C function, or read it from disk: its `address` can be called."""
     options = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    made = CFunc(function, normalize_signature(signature), {}, options)
+    made: Any = CFunc(function, normalize_signature(signature), {}, options)
     made._cache = _cache(function, name, *texts)
     made.compile()
     return made

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import extending, njit, types
 
 f32 = np.float32
+intrinsic: Any = extending.intrinsic  # it calls what it decorates with other arguments than it is called with
 _FAST = {"contract", "nsz"}
 _I32 = ir.IntType(32)
 

@@ -202,9 +202,9 @@ class CompiledPipeline:
                     continue
                 parts.append(Eager(step.kernels[position], step.params[position], chosen, why, step.shape))
             if kept.kernels:
-                if not isinstance(parts[-1], Program):
-                    parts.append(Program([]))
-                parts[-1].steps.append(kept)
+                if not isinstance(last := parts[-1], Program):
+                    parts.append(last := Program([]))
+                last.steps.append(kept)
         return [part for part in parts if len(parts) == 1 or isinstance(part, Eager) or part.steps]
 
     def _in_torch(self, batch: Tensor, params: Params) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 
 from robustaug.ops.pixelwise import WORDS
 
-_FOLDED: dict[type, Callable[..., float]] = {
+_FOLDED: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -79,7 +79,7 @@ def carry(function: Callable[..., Any], number: str = "", decorator: str = "") -
     if len(returned) != 1:
         raise FormulaError(f"formula {_title(function)} must return once, got {len(returned)} returns")
     arguments = ast.arguments([], [ast.arg(a.arg) for a in node.args.args], None, [], [], None, [])
-    text = ast.unparse(ast.fix_missing_locations(ast.FunctionDef("_", arguments, body, [], None, type_params=[])))
+    text = ast.unparse(ast.fix_missing_locations(_function(arguments, body)))
     name = f"{function.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     head = f"@{decorator}\n" if decorator else ""
     visitor.functions[name] = head + text.replace("def _(", f"def {name}(", 1) + "\n"
@@ -158,6 +158,12 @@ class _Carrier(ast.NodeTransformer):
 
 def _value(node: ast.expr) -> float | None:
     return getattr(node, "number", None)
+
+
+def _function(arguments: ast.arguments, body: list[Any]) -> ast.FunctionDef:
+    made = ast.FunctionDef("_", arguments, body, [])
+    made.type_params = []  # type: ignore[attr-defined]  (Python 3.12 asks for it)
+    return made
 
 
 def _is_docstring(line: ast.stmt) -> bool:

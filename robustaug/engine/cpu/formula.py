@@ -12,7 +12,8 @@ import inspect
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import njit, types
+from numba.np.numpy_support import carray
 
 from robustaug import scalars
 from robustaug.engine.cpu.gather import TILE

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
+from numba import njit, types
+from numba.np.numpy_support import carray
 
-_CONTEXT: Any = None
+from robustaug.scalars import intrinsic
 
 
 def _loader(bits: int, wide: Any, to: Any, make: Any) -> Any:
@@ -18,9 +18,7 @@ def _loader(bits: int, wide: Any, to: Any, make: Any) -> Any:
     @intrinsic
     def load(typingctx: Any, address: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            byte = ir.IntType(8).as_pointer()
-            base = builder.inttoptr(args[0], byte)
-            place = builder.gep(base, [args[1]], source_etype=ir.IntType(8)) if False else builder.gep(base, [args[1]])
+            place = builder.gep(builder.inttoptr(args[0], _I8.as_pointer()), [args[1]])
             return make(builder, builder.load(builder.bitcast(place, wide.as_pointer()), align=1))
 
         return to(types.intp, types.intp), codegen

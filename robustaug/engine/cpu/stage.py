@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import njit, types
+from numba.np.numpy_support import carray
 
 from robustaug.engine.cpu.memory import as_pointer
 from robustaug.jit import callback

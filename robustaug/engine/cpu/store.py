@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
+from numba import njit, types
+from numba.np.numpy_support import carray
 
 from robustaug.engine.cpu.memory import as_pointer
-from robustaug.scalars import bits_of
+from robustaug.scalars import bits_of, intrinsic
 
 F32, U8, F16, BF16 = 0, 1, 2, 3
 
