@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,16 +56,21 @@ def run(steps: Sequence[Step], image: Tensor, out: Tensor, mean: Sequence[float]
         mean, std: one number a channel; `out` becomes (x - mean) / std, and levels of x itself where it is uint8.
 
     Raises:
-        ValueError: a dtype, shape or device that does not fit.
+        ValueError: a dtype, shape, device or stride that does not fit.
+        RuntimeError: there is no Triton.
     """
+    if missing():
+        raise RuntimeError(missing())
     if len(image) == 0:
         return
     _check(steps, image, out)
-    from robustaug.engine.triton.launch import launch
+    from robustaug.engine.triton.launch import interpreted, launch
 
+    if image.device.type != "cuda" and not interpreted():
+        raise ValueError(f"Triton needs images on CUDA, got {image.device}; TRITON_INTERPRET=1 tests without a GPU")
     vocabulary = covering(needed(steps))
     plan = schedule(steps, len(image), _size(image), vocabulary)
-    with _on(image):
+    with torch.cuda.device_of(image):  # Triton launches on the current device
         launch(plan, vocabulary, image, out, mean, std)
 
 
@@ -89,14 +93,12 @@ def _check(steps: Sequence[Step], image: Tensor, out: Tensor) -> None:
         raise ValueError(f"out must be uint8, float16, bfloat16 or float32 for Triton, got {out.dtype}")
     if tuple(out.shape) != (*image.shape[:2], *size):
         raise ValueError(f"out must have shape {(*image.shape[:2], *size)}, got {tuple(out.shape)}")
+    for name, tensor in (("image", image), ("out", out)):
+        if sum((size - 1) * step for size, step in zip(tensor.shape[1:], tensor.stride()[1:], strict=True)) >= 1 << 31:
+            raise ValueError(f"{name} must span fewer than 2^31 values a sample, got strides {tensor.stride()}")
     if out.device != image.device:
         raise ValueError(f"out must be on the image's device {image.device}, got {out.device}")
 
 
 def _size(image: Tensor) -> tuple[int, int]:
     return int(image.shape[2]), int(image.shape[3])
-
-
-def _on(image: Tensor) -> Any:
-    """Triton launches on the current device, which need not be the image's."""
-    return torch.cuda.device_of(image)

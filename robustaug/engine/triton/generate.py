@@ -9,15 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from robustaug import atomic
 from robustaug.engine.triton.layout import LEVELS, LOOKUP
 from robustaug.engine.triton.vocabulary import Formula, Vocabulary
+from robustaug.jit import folder
 
 _HEAD = '''"""Formulas as Triton functions, written by robustaug.engine.triton.generate."""
 
@@ -45,7 +43,7 @@ def act(vocabulary: Vocabulary) -> Any:
     text = source(vocabulary)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     name = f"robustaug_formulas_{digest}"
-    path = folder() / f"{name}.py"
+    path = folder("triton") / f"{name}.py"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         atomic.write_text(path, text)
     spec = importlib.util.spec_from_file_location(name, path)
@@ -54,22 +52,6 @@ def act(vocabulary: Vocabulary) -> Any:
     sys.modules[name] = module  # Triton looks a function's globals up by its module
     spec.loader.exec_module(module)
     return module.act
-
-
-@functools.cache
-def folder() -> Path:
-    """Return the folder for written modules: ROBUSTAUG_CACHE, or robustaug/ in the user's cache folder.
-
-    Where neither can be written to, a private folder that this process alone knows.
-    """
-    base = os.environ.get("ROBUSTAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "robustaug"
-    path = Path(base).expanduser() / "triton"
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="robustaug-"))
 
 
 def source(vocabulary: Vocabulary) -> str:

@@ -8,16 +8,22 @@ Legend: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+import triton
 from torch import Tensor
 
 from robustaug.engine.triton import generate, machine
-from robustaug.engine.triton.layout import BLOCK, LEVELS, WARPS
-from robustaug.engine.triton.schedule import Schedule
+from robustaug.engine.triton.layout import BLOCK, LEVELS, OUT_HEIGHT, OUT_WIDTH, WARPS
+from robustaug.engine.triton.schedule import Launch, Schedule
 from robustaug.engine.triton.vocabulary import Vocabulary
+
+
+def interpreted() -> bool:
+    """Return whether kernels run in Triton's interpreter, which is decided when they are defined."""
+    return not isinstance(machine.transform, triton.JITFunction)
 
 
 def launch(
@@ -62,30 +68,39 @@ def launch(
         "num_warps": WARPS,
         "num_stages": 1,
     }
+    transform, reduce, conclude = cast(Any, (machine.transform, machine.reduce, machine.conclude))
     first = 0
-    for part in plan.launches:
+    for part in _in_parts(plan.launches):
         common["FROM_IMAGE"] = part.level == 0 or vocabulary.forks
         common["FROM_SCRATCH"] = part.level > 0
         count = len(part.jobs)
         grid = (-(-int(np.prod(part.jobs[:, _SIZE], axis=1).max()) // BLOCK), count, C // planes)
         if part.turn < 0:
-            machine.transform[grid](
+            transform[grid](
                 source[0], *source[1:5], out, *strides(out), *source[5:], jobs_at, first, *programs, norm_at,
                 FLAT_OUT=out.stride(3) == 1 and out.stride(2) == out.shape[3], **common,
             )  # fmt: skip
         else:
-            machine.reduce[grid](
+            reduce[grid](
                 *source, jobs_at, first, *programs, hist, partial, tiles, LOOKS_UP=vocabulary.looks_up, **common
             )
-            machine.conclude[(count, C)](
+            conclude[(count, C)](
                 jobs_at, first, C, stats, tables, hist, partial, tiles,
                 PLANES=planes, BLOCK=BLOCK, num_warps=WARPS, num_stages=1,
             )  # fmt: skip
         first += count
 
 
-_SIZE = [4, 5]
-"""Columns of a job: the height and the width of its result."""
+_SIZE = [OUT_HEIGHT, OUT_WIDTH]
+_MOST_JOBS = 65535  # what a grid's second axis holds
+
+
+def _in_parts(launches: Sequence[Launch]) -> list[Launch]:
+    return [
+        Launch(launch.jobs[at : at + _MOST_JOBS], launch.level, launch.turn)
+        for launch in launches
+        for at in range(0, len(launch.jobs), _MOST_JOBS)
+    ]
 
 
 def _aligned(image: Tensor, out: Tensor, plan: Schedule) -> bool:

@@ -8,6 +8,9 @@ compiled, as `ACT`, which `robustaug.engine.triton.generate` writes.
 Importing this module imports Triton.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# (Triton compiles these functions, and its types are not Python's)
+
 import triton
 import triton.language as tl
 

@@ -3,6 +3,9 @@
 Importing this module imports Triton. Positions are float64: half rate on an H100, and the only thing that is.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# (Triton compiles these functions, and its types are not Python's)
+
 import triton
 import triton.language as tl
 
