@@ -16,7 +16,7 @@ import triton.language as tl
 
 from robustaug.engine.triton import layout
 from robustaug.engine.triton.read import read, read_around
-from robustaug.engine.triton.words import clip, nearest
+from robustaug.engine.triton.words import clip, level_of, nearest
 from robustaug.ops import pixelwise
 
 OP: tl.constexpr = tl.constexpr(layout.OP)
@@ -236,7 +236,7 @@ def reduce_plane(x, need, hist, partial, mask, LOOKS_UP: tl.constexpr):
     elif LOOKS_UP:
         if need == HISTOGRAM:
             # counted within the program first: a flat image would send all its atomics to one address
-            counts = tl.histogram(nearest(x * 255.0).to(tl.int32), LEVELS, mask=mask)
+            counts = tl.histogram(level_of(x), LEVELS, mask=mask)
             tl.atomic_add(hist + tl.arange(0, LEVELS), counts, mask=counts > 0, sem="relaxed")
         else:
             tl.store(partial, tl.sum(tl.where(mask, x, 0.0), axis=0))

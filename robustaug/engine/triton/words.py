@@ -173,7 +173,12 @@ def spread(number, like):
 
 
 @triton.jit
+def level_of(x):
+    """Return the nearest of 256 levels, whatever the value: it is used as an address."""
+    return tl.minimum(tl.maximum(nearest(x * 255.0).to(tl.int32), 0), 255)
+
+
+@triton.jit
 def looked_up(x, table):
     """Return what a table of 256 levels has for each value; a table that starts below 0 leaves them as they are."""
-    level = tl.minimum(tl.maximum(nearest(x * 255.0).to(tl.int32), 0), 255)
-    return tl.where(tl.load(table) < 0.0, x, tl.load(table + level))
+    return tl.where(tl.load(table) < 0.0, x, tl.load(table + level_of(x)))

@@ -51,7 +51,6 @@ print(json.dumps([[name, took, size, "st.global.v4.b32" in ptx] for name, took, 
 JITTER = ["image.color_jitter", "image.gaussian_noise"]
 CASES = {
     "in place": {"chain": JITTER, "shape": [3, 16, 16], "from": "uint8", "to": "float32"},
-    "moved": {"chain": ["image.rotate", *JITTER], "shape": [3, 11, 13], "from": "uint8", "to": "bfloat16"},
     "forks": {
         "chain": ["image.gamma", "image.sharpness", "policy.augmix", "image.impulse_noise"],
         "shape": [1, 11, 13],
