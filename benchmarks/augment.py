@@ -109,7 +109,7 @@ def pictures(size: int | None, n: int, cifar: str | None) -> Tensor:
 
 def ours(task: Task, images: Tensor, out: Tensor) -> Callable[[int], Any]:
     """Return a call that augments all images with the draws of an epoch."""
-    normalised = {"mean": MEAN, "std": STD} if task.dtype.is_floating_point else {}
+    normalised: dict[str, Any] = {"mean": MEAN, "std": STD} if task.dtype.is_floating_point else {}
     compiled = robustaug.Pipeline(task.ours).compile(backend="auto", dtype=task.dtype, **normalised)
     return lambda epoch: compiled(images, seed=1, epoch=epoch, out=out)
 

@@ -15,7 +15,9 @@ app = typer.Typer(help="List, show and preview what is registered.", no_args_is_
 
 @app.command("list")
 def list_entries(
-    kind: Annotated[str | None, typer.Option(help="operator, combinator, attack, source, model or score.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="operator, mixer, procedure, combinator, attack, source, model or score.")
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="Such as image.")] = None,
     tag: Annotated[str | None, typer.Option(help="Such as noise, blur, geometry or pixelwise.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that is known, as JSON.")] = False,
@@ -65,11 +67,14 @@ def preview(
     ] = None,
     draws: Annotated[int, typer.Option(min=1, max=16, help="Columns: as many independent draws.")] = 3,
     size: Annotated[
-        int, typer.Option(min=8, max=2048, help="Longer side in px to shrink to first; lengths in px refer to it.")
-    ] = 224,
+        int | None,
+        typer.Option(
+            min=8, max=2048, help="Longer side in px of the picture, 224 by default; lengths in px refer to it."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The draws follow from it.")] = 0,
 ) -> None:
-    """Draw a contact sheet of an operator over its severities."""
+    """Draw a contact sheet of an operator over its severities: on a photograph, a series, a text or a table."""
     from robustaug.cli import preview as sheet
 
     typer.echo(sheet.draw(operator, image, out, severities, draws, size, seed))
@@ -79,15 +84,18 @@ def preview(
 def gallery(
     out: Annotated[Path, typer.Argument(help="The PNG to write.")],
     image: Annotated[Path | None, typer.Option(help="A picture; by default a photograph of scikit-learn's.")] = None,
+    modality: Annotated[str, typer.Option(help="image, text, signal or tabular.")] = "image",
     tag: Annotated[str | None, typer.Option(help="Only what has this tag, such as weather.")] = None,
     severity: Annotated[int, typer.Option(min=1, max=5, help="Of what has severities.")] = 3,
-    size: Annotated[int, typer.Option(min=8, max=1024, help="Longer side of each picture in px.")] = 128,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Longer side of each picture in px, 128 by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The draws follow from it.")] = 0,
 ) -> None:
-    """Draw every operator on images once, on one sheet."""
+    """Draw every operator on a kind of data once, on one sheet."""
     from robustaug.cli import preview as sheet
 
-    typer.echo(sheet.draw_all(image, out, tag, severity, size, seed))
+    typer.echo(sheet.draw_all(image, out, modality, tag, severity, size, seed))
 
 
 def _print_json(content: Any) -> None:

@@ -90,14 +90,20 @@ def apply_with_targets(operator: Operator, image: Tensor, params: Params, target
     size = (int(image.shape[2]), int(image.shape[3]))
     params = to_device(params, image.device)
     out = operator.apply(image, params)
-    masks = None if targets.masks is None else _read(targets.masks, operator, size, params)
+    masks = None if targets.masks is None else read_masks(targets.masks, operator, size, params)
     boxes, box_visible = _each(targets.boxes, 4, lambda x: _boxes(x, operator, size, params))
     points, point_visible = _each(targets.keypoints, 2, lambda x: _points(x, operator, size, params))
     return Travelled(out, Targets(masks, boxes, points), box_visible, point_visible)
 
 
-def _read(masks: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> Tensor:
-    """Read each mask at the pixel nearest to where each pixel of the result comes from; 0 where that is nowhere."""
+def read_masks(masks: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> Tensor:
+    """Read each mask at the pixel nearest to where each pixel of the result comes from; 0 where that is nowhere.
+
+    Args:
+        masks: (B, H, W) or (B, M, H, W), any dtype.
+        size: H, W.
+        params: drawn for B samples, on the masks' device.
+    """
     H, W = operator.size_after(size)
     B = len(masks)
     pixels = grid(H, W, masks.device).reshape(1, -1, 2).expand(B, -1, 2)
@@ -111,8 +117,8 @@ def _read(masks: Tensor, operator: Operator, size: tuple[int, int], params: Para
     return read.masked_fill(nowhere[:, None], 0).reshape(*masks.shape[:-2], H, W)
 
 
-def _boxes(boxes: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> tuple[Tensor, Tensor]:
-    """(B, N, 4) -> moved (B, N, 4) and visible (B, N)."""
+def carry_boxes(boxes: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> Tensor:
+    """Return the smallest boxes that hold the moved ones, (B, N, 4) float64; they may go beyond the border."""
     B, N = boxes.shape[:2]
     low, high = boxes.to(torch.float64)[..., None, :2], boxes.to(torch.float64)[..., None, 2:]  # (B, N, 1, 2)
     along = torch.linspace(0, 1, _EDGE_POINTS, dtype=torch.float64, device=boxes.device)
@@ -120,13 +126,18 @@ def _boxes(boxes: Tensor, operator: Operator, size: tuple[int, int], params: Par
     outline = [torch.stack(pair, dim=1) for pair in ((along, start), (along, end), (start, along), (end, along))]
     edge = low + torch.cat(outline) * (high - low)  # (B, N, P, 2), edges' coordinates: pixel centres lie at halves
     carried = operator.carry(edge.reshape(B, -1, 2) - 0.5, size, params).reshape(B, N, -1, 2) + 0.5
-    least, most = (carried.amin(2), carried.amax(2)) if N else (carried[:, :, 0], carried[:, :, 0])
+    return torch.cat([carried.amin(2), carried.amax(2)], dim=-1)
+
+
+def _boxes(boxes: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> tuple[Tensor, Tensor]:
+    """(B, N, 4) -> moved (B, N, 4), cut at the border, and visible (B, N)."""
+    moved = carry_boxes(boxes, operator, size, params)
     H, W = operator.size_after(size)
-    limit = torch.tensor([W, H], dtype=torch.float64, device=boxes.device)
-    inner_low, inner_high = least.clamp(min=0).minimum(limit), most.clamp(min=0).minimum(limit)
-    whole, seen = (most - least).prod(-1), (inner_high - inner_low).prod(-1)
+    limit = torch.tensor([W, H, W, H], dtype=torch.float64, device=boxes.device)
+    inner = moved.clamp(min=0).minimum(limit)
+    whole, seen = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (moved, inner))
     visible = torch.where(whole > 0, seen / whole.clamp(min=1e-12), 0.0)
-    return torch.cat([inner_low, inner_high], dim=-1).to(boxes.dtype), visible.to(torch.float32)
+    return inner.to(boxes.dtype), visible.to(torch.float32)
 
 
 def _points(points: Tensor, operator: Operator, size: tuple[int, int], params: Params) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,18 +90,29 @@ def gallery(pictures: Sequence[tuple[str, np.ndarray]], path: str | Path, column
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(_SMALL_FONT)
-    side = max(pictures[0][1].shape[1:])
-    cell = max(side, *(int(font.getlength(label)) for label, _ in pictures)) + _GAP
-    line = side + _SMALL_FONT + 2 * _GAP
+    height, width = pictures[0][1].shape[1:]
+    labels = [_in_lines(label, width, font.getlength) for label, _ in pictures]
+    cell, line = width + 2 * _GAP, height + max(map(len, labels)) * (_SMALL_FONT + 2) + 2 * _GAP
     lines = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (2 * _MARGIN + columns * cell - _GAP, 2 * _MARGIN + lines * line - _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for place, (label, image) in enumerate(pictures):
+    for place, (label, (_, image)) in enumerate(zip(labels, pictures, strict=True)):
         left, top = _MARGIN + place % columns * cell, _MARGIN + place // columns * line
         picture = to_pil(image)
-        picture.thumbnail((side, side))
+        picture.thumbnail((width, height))
         sheet.paste(picture, (left, top))
-        draw.text((left, top + side + 2), label, fill=_INK, font=font)
+        for row, text in enumerate(label):
+            draw.text((left, top + height + 2 + row * (_SMALL_FONT + 2)), text, fill=_INK, font=font)
     with atomic.replacing(path) as aside:
         sheet.save(aside, "PNG", optimize=True)
     return Path(path)
+
+
+def _in_lines(label: str, width: int, length: Callable[[str], float]) -> list[str]:
+    """Break a name behind points and underscores where it would be wider than `width`."""
+    lines = [""]
+    for part in re.findall(r"[^._]+[._]?", label):
+        if lines[-1] and length(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines

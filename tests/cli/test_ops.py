@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -92,9 +93,11 @@ def test_a_preview_of_ones_own_picture_and_parameters(robustaug, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attack.pgd"], "'attack.pgd' is of kind 'attack'; preview shows operators"),
+        (["attack.pgd"], "'attack.pgd' is of kind 'attack'; preview shows operators and mixers"),
         (["compose.one_of"], "needs its operators"),
-        (["signal.jitter"], "signal.jitter works on signal data; preview draws images"),
+        (["signal.jitter", "--size", "64"], "signal.jitter works on signal data; --image and --size are for pictures"),
+        (["mixing.mixup", "--severities", "1"], "mixing.mixup has no severities"),
+        (["text.paraphrase"], "model"),
         (["image.invert", "--severities", "1"], "image.invert has no severities"),
         (["image.rotate", "--severities", "0,6"], "--severities must be numbers of 1 to 5"),
         (["image.rotate", "--image", "nowhere.png"], "no picture at nowhere.png"),
@@ -117,11 +120,47 @@ def test_the_catalogue_in_the_repository_is_current(robustaug):
     assert kept.read_text() == robustaug("ops", "list", "--markdown").out
 
 
-def test_the_gallery_draws_every_operator_on_images(robustaug, tmp_path):
-    out = tmp_path / "weather.png"
-    called = robustaug("ops", "gallery", str(out), "--tag", "weather", "--size", "48")
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(
+    "name", ["signal.drift", "tabular.outliers", "text.keyboard", "mixing.cutmix", "policy.augmix"]
+)
+def test_a_preview_of_every_kind_of_data_shows_what_changed(robustaug, tmp_path, name):
+    if name.startswith("tabular"):
+        pytest.importorskip("pandas")
+    called = robustaug("ops", "preview", name, "--draws", 2, "--out", tmp_path / "a.png")
     assert called.code == 0, called.err
-    with Image.open(out) as sheet:
-        assert sheet.width > 8 * 48
-        assert len(sheet.convert("RGB").getcolors(1 << 20)) > 500
-    assert robustaug("ops", "gallery", str(out), "--tag", "text").code == 2
+    sheet = pixels(tmp_path / "a.png")
+    rows = {"mixing.cutmix": 3, "policy.augmix": 2}.get(name, 6)
+    tile = (len(sheet) - 32 + 8) // rows
+    first, last = sheet[16 : 16 + tile - 8, 150:], sheet[16 + (rows - 1) * tile :, 150:][: tile - 8]
+    assert np.abs(first - last).max() > 30
+
+
+@pytest.mark.parametrize(("modality", "tag"), [("image", "weather"), ("signal", "gain"), ("text", "markup"),
+                                               ("tabular", "category"), ("image", "soft_labels")])  # fmt: skip
+def test_a_gallery_draws_every_operator_of_its_kind(robustaug, tmp_path, modality, tag):
+    if modality == "tabular":
+        pytest.importorskip("pandas")
+    out = tmp_path / "all.png"
+    pictures = ("--size", 48) if modality == "image" else ()
+    called = robustaug("ops", "gallery", out, "--modality", modality, "--tag", tag, *pictures)
+    assert called.code == 0, called.err
+    sheet = pixels(out)
+    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 30
+
+
+def test_a_gallery_names_what_it_cannot_draw(robustaug, tmp_path):
+    out = tmp_path / "all.png"
+    for arguments, message in [
+        (["--tag", "text"], "no operator on image data has the tag 'text'"),
+        (["--modality", "sound"], "--modality must be one of image, signal, text, tabular, got 'sound'"),
+        (["--modality", "signal", "--size", 64], "leave them out with --modality signal"),
+    ]:
+        called = robustaug("ops", "gallery", out, *arguments)
+        assert called.code == 2
+        assert message in called.err
+    assert not out.exists()

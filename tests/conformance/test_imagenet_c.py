@@ -207,32 +207,10 @@ def test_the_published_swap_is_a_copy():
     assert pixels.tolist() == [[3, 4, 5], [3, 4, 5]]
 
 
-def spectrum(field: np.ndarray, bands: int = 6) -> np.ndarray:
-    """Share of a field's variance in rings of equal width of spatial frequency."""
-    power = np.abs(np.fft.fft2(field - field.mean(axis=(-2, -1), keepdims=True))) ** 2
-    frequency = np.hypot(np.fft.fftfreq(field.shape[-2])[:, None], np.fft.fftfreq(field.shape[-1]))
-    ring = np.minimum((frequency / 0.5 * bands).astype(int), bands - 1)
-    shares = np.array([power[..., ring == r].sum() for r in range(bands)])
-    return shares / shares.sum()
-
-
-def draws(name: str, severity: int, level: float, side: int, n: int = 24) -> np.ndarray:
-    """(n, side, side): what n draws make of a flat grey picture, its first channel."""
-    flat = torch.full((n, 3, side, side), level)
-    return robustaug.create(name, severity=severity)(flat, seed=5)[:, 0].numpy()
-
-
-def check_statistics(got: np.ndarray, want: np.ndarray, mean: float = 0.02, spread: float = 0.1, shape: float = 0.06):
-    """Mean within `mean` (of white), standard deviation within `spread` of itself, spectrum within `shape` a band."""
-    assert abs(got.mean() - want.mean()) <= mean
-    assert abs(got.std() / want.std() - 1) <= spread
-    assert np.abs(spectrum(got) - spectrum(want)).max() <= shape
-
-
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("family", VARIANTS)
 @pytest.mark.parametrize("kind", ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"])
-def test_noise_agrees_in_mean_variance_and_spectrum(kind, family, severity):
+def test_noise_agrees_in_mean_variance_and_spectrum(kind, family, severity, draws, check_statistics):
     random, side = np.random.default_rng(0), 64
     (value,) = constants(f"{family}.{kind}", severity).values()
     flat = np.full((24, side, side), 0.45)
@@ -273,7 +251,7 @@ def plasma(random, size: int, decay: float) -> np.ndarray:
 
 @pytest.mark.parametrize("severity", [1, 3, 5])
 @pytest.mark.parametrize("family", VARIANTS)
-def test_fog_agrees_in_mean_variance_and_spectrum(family, severity):
+def test_fog_agrees_in_mean_variance_and_spectrum(family, severity, draws, check_statistics):
     random = np.random.default_rng(0)
     name = f"{family}.fog"
     strength, decay = constants(name, severity).values()
@@ -284,7 +262,7 @@ def test_fog_agrees_in_mean_variance_and_spectrum(family, severity):
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("family", VARIANTS)
-def test_snow_agrees_in_mean_variance_and_spectrum(family, severity):
+def test_snow_agrees_in_mean_variance_and_spectrum(family, severity, draws, check_statistics):
     random, name, side = np.random.default_rng(0), f"{family}.snow", VARIANTS[family]
     c = constants(name, severity)
     want = []
@@ -317,7 +295,7 @@ def spatter_light(random, c: dict[str, float], side: int) -> np.ndarray:
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("family", VARIANTS)
-def test_spatter_agrees_in_mean_variance_and_spectrum(family, severity):
+def test_spatter_agrees_in_mean_variance_and_spectrum(family, severity, draws, check_statistics):
     random, name = np.random.default_rng(0), f"{family}.spatter"
     side, n, level = VARIANTS[family], 12 if family == "imagenet_c" else 400, 0.3
     c = constants(name, severity)

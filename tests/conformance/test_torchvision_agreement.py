@@ -3,7 +3,7 @@
 import pytest
 import torch
 from sklearn.datasets import load_sample_images
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
 import robustaug
@@ -66,6 +66,26 @@ SHARED = [
     ("equalize", {}, tv.equalize, 1e-6, 0),
     ("sharpness", {"factor": 2.5}, lambda x: tv.adjust_sharpness(x, 2.5), 1e-5, 2),
     ("sharpness", {"factor": 0.2}, lambda x: tv.adjust_sharpness(x, 0.2), 1e-5, 1),
+    (
+        "color_jitter",
+        {"brightness": 1.2, "contrast": 0.7, "saturation": 1.4, "hue": 0.05},
+        lambda x: tv.adjust_hue(tv.adjust_saturation(tv.adjust_contrast(tv.adjust_brightness(x, 1.2), 0.7), 1.4), 0.05),
+        1e-5,
+        8,  # theirs truncates four times
+    ),
+    ("crop", {"size": [30, 40], "x": 0.5, "y": 1}, lambda x: tv.crop(x, 18, 10, 30, 40), 0, 0),
+    ("center_crop", {"size": [31, 40]}, lambda x: tv.center_crop(x, [31, 40]), 0, 0),
+    ("pad", {"size": [60, 64]}, lambda x: tv.pad(x, [2, 6]), 0, 0),
+    ("pad_and_crop", {"x": 0.5, "y": -1}, lambda x: tv.crop(tv.pad(x, 8), 2, 12, 48, 60), 0, 0),
+    ("resize", {"size": [30, 40]}, lambda x: tv.resize(x, [30, 40]), 1e-5, 1),
+    ("resize", {"size": [75, 64]}, lambda x: tv.resize(x, [75, 64]), 1e-5, 1),
+    (
+        "erasing",
+        {"area": 0.25, "aspect": 1, "x": 0.5, "y": 0},
+        lambda x: tv.erase(x, 0, 15, 24, 30, torch.zeros(3, 1, 1)),
+        0,
+        0,
+    ),
     ("gaussian_blur", {"sigma_px": 1.3}, lambda x: tv.gaussian_blur(x, [11, 11], [1.3, 1.3]), 1e-5, 1),
     ("gaussian_blur", {"sigma_px": 0.5}, lambda x: tv.gaussian_blur(x, [5, 5], [0.5, 0.5]), 1e-5, 1),
 ]
@@ -117,3 +137,33 @@ def test_resized_crop_inside_the_window(x, y, size, image):
         theirs = tv.resized_crop(given, **window, size=[*size], antialias=False)
         apart = operator(given).double() - theirs.double()
         assert float(apart[..., 2:-2, 2:-2].abs().max()) <= tolerance
+
+
+COMPARED = {row[0] for row in SHARED} | {"posterize", "jpeg", "perspective", "resized_crop"}
+
+
+@pytest.mark.parametrize("name", ["MixUp", "CutMix"])
+def test_mixers_with_the_same_draws(name):
+    """Theirs draws one share for a batch, and takes the sample before as the partner."""
+    images, label = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    transform, seen = getattr(v2, name)(num_classes=6), 0
+    for seed in range(40):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            drawn = transform.make_params([images])
+            torch.manual_seed(seed)
+            want, target = transform(images, label)
+        ours = {"partner": (torch.arange(6) - 1) % 6}
+        if name == "MixUp":
+            ours["share"] = torch.full((6,), drawn["lam"])
+        else:
+            left, top, right, bottom = drawn["box"]
+            if right - left != bottom - top or right in (left, 20) or left == 0 or 0 in (top, bottom % 20):
+                continue  # cut at the border, which hides the square it was, or nothing at all
+            ours["share"] = torch.full((6,), 1 - ((right - left) / 20) ** 2)
+            ours["place"] = torch.tensor([[(left + right) / 40, (top + bottom) / 40]]).expand(6, 2)
+        mixed = robustaug.create(f"mixing.{name.lower()}").apply(images, label, ours, classes=6)
+        assert torch.allclose(mixed.image, want, atol=1e-6)
+        assert torch.allclose(mixed.target, target, atol=1e-6)
+        seen += 1
+    assert seen >= 3

@@ -166,6 +166,17 @@ def test_damage_grows_with_severity(name, photographs):
     assert damage[-1] > damage[0]
 
 
+# elastic_transform moves pixels less and less far, but more and more apart
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if "published" in lookup(n).tags and not n.endswith("elastic_transform")]
+)
+def test_published_severities_damage_more_at_the_end_than_at_the_begin(name, photographs):
+    """Their constants stand as they were published, and do not rise in every step."""
+    batch = floating(photographs)
+    first, last = (float((robustaug.create(name, severity=s)(batch) - batch).abs().mean()) for s in (1, 5))
+    assert last > first > 0
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if not robustaug.create(n).has_severities()])
 def test_without_severities_says_so(name):
     with pytest.raises(ValueError, match=f"{name} has no severities"):

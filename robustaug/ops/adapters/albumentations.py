@@ -56,4 +56,7 @@ def entry(name: str) -> Entry:
     known = [key for key, value in vars(a).items() if isinstance(value, type) and issubclass(value, a.BasicTransform)]
     if name not in known:
         raise unknown("albumentations", name, known)
-    return adapted(AlbumentationsTransform, "albumentations", name, getattr(a, name), frozenset({"albumentations"}))
+    target = getattr(a, name)
+    # dropouts have an effect on masks of their own, but move nothing
+    moves = not issubclass(target, a.ImageOnlyTransform) and ".dropout." not in target.__module__
+    return adapted(AlbumentationsTransform, "albumentations", name, target, frozenset({"albumentations"}), moves)

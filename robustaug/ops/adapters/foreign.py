@@ -6,7 +6,7 @@ Legend: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +26,8 @@ class Foreign(Operator):
     """
 
     target: ClassVar[Callable[..., Any]]
+    moves: ClassVar[bool] = False
+    """Whether it may move pixels, which masks, boxes and keypoints could not follow."""
 
     def __init__(self, p: float | None = None, **params: Any) -> None:
         known = inspect.signature(self.target).parameters
@@ -80,6 +82,26 @@ class Foreign(Operator):
             )
         return image.clamp(0, 1)  # interpolation may overshoot by rounding
 
+    def trace(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        """Return `points`; see `Operator.trace`.
+
+        Raises:
+            ValueError: it may move pixels.
+        """
+        return self._unmoved(points)
+
+    def carry(self, points: Tensor, size: Sequence[int], params: Params) -> Tensor:
+        """Return `points`; see `trace`."""
+        return self._unmoved(points)
+
+    def _unmoved(self, points: Tensor) -> Tensor:
+        if self.moves:
+            raise ValueError(
+                f"{self.name} does not say where it moves pixels, so masks, boxes and keypoints cannot follow; "
+                "use an operator of image.* in its place"
+            )
+        return points
+
     def spec(self) -> dict[str, Any]:
         return {self.name: self.params | ({"p": self.p} if self.p != self.usual_p else {})}
 
@@ -93,12 +115,15 @@ def _made_again(name: str, params: dict[str, Any]) -> Foreign:
     return registry.create(name, **params)
 
 
-def adapted(base: type[Foreign], library: str, name: str, target: Any, tags: frozenset[str]) -> Entry:
-    """Return the registry's entry for one transform of `library`."""
+def adapted(
+    base: type[Foreign], library: str, name: str, target: Any, tags: frozenset[str], moves: bool = False
+) -> Entry:
+    """Return the registry's entry for one transform of `library`; `moves`: see `Foreign`."""
     summary = (inspect.getdoc(target) or "").strip().split("\n")[0]
     fields = {
         "name": f"{library}.{name}",
         "target": target,
+        "moves": moves,
         "__signature__": inspect.signature(target),
         "__doc__": f"{summary or name}\n\n{library}'s own {name}, with its parameters: see its documentation.",
         "__module__": __name__,

@@ -55,10 +55,11 @@ def for_torchvision(operator: Operator) -> InTorchvision:
 
 
 def for_albumentations(operator: Operator, p: float = 1.0) -> Any:
-    """Return `operator` for an albumentations.Compose: an ImageOnlyTransform on (H, W, C) uint8 or float32 in [0, 1].
+    """Return `operator` for an albumentations.Compose: a DualTransform on (H, W, C) uint8 or float32 in [0, 1].
 
-    Draws come from the composition's generator, so `Compose(..., seed=0)` makes them reproducible, and
-    ReplayCompose replays them.
+    Masks, boxes and keypoints go where the image's pixels go; a keypoint's angle and scale stay as they were. Draws
+    come from the composition's generator, so `Compose(..., seed=0)` makes them reproducible, and ReplayCompose
+    replays them.
 
     Raises:
         ImportError: albumentations is not installed.

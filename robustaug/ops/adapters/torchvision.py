@@ -20,6 +20,7 @@ _OURS = {
     "RandomOrder": "compose.some_of",
     "Lambda": "a registered operator",
 }
+_MOVING = frozenset({"_geometry", "_auto_augment"})  # the modules of v2 whose transforms move pixels
 _ON_BYTES = frozenset({"JPEG"})
 
 
@@ -54,4 +55,6 @@ def entry(name: str) -> Entry:
     known = [key for key, value in vars(v2).items() if isinstance(value, type) and issubclass(value, v2.Transform)]
     if name not in known:
         raise unknown("torchvision", name, known)
-    return adapted(TorchvisionTransform, "torchvision", name, getattr(v2, name), frozenset({"torchvision"}))
+    target = getattr(v2, name)
+    moves = target.__module__.rpartition(".")[2] in _MOVING
+    return adapted(TorchvisionTransform, "torchvision", name, target, frozenset({"torchvision"}), moves)

@@ -14,7 +14,8 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tv
 
 from robustaug.ops.operator import Operator
-from robustaug.ops.targets import Targets, draw_with_targets
+from robustaug.ops.targets import carry_boxes, read_masks
+from robustaug.rng import Keys
 
 _INDICES = 1 << 31
 
@@ -33,42 +34,39 @@ def travel(operator: Operator, sample: Any) -> Any:
             f"robustaug takes a tensor, or a sample with one tv_tensors.Image, got {len(images)} images in a "
             f"{type(sample).__name__}; put v2.ToImage() before it"
         )
-    index = torch.randint(_INDICES, (1,))
     plain = images[0].as_subclass(Tensor)[None]
+    operator.layout.check(plain)
+    params = operator.sample(Keys.of(0, torch.randint(_INDICES, (1,))).to(plain.device))
+    before, after = (plain.shape[-2], plain.shape[-1]), operator.size_after(plain.shape[-2:])
 
     def moved(leaf: Any) -> Any:
         if isinstance(leaf, tv_tensors.Image):
-            return tv_tensors.Image(operator(plain, index=index)[0])
+            return tv_tensors.Image(operator.apply(plain, params)[0])
         if isinstance(leaf, tv_tensors.Mask):
-            mask = leaf.as_subclass(Tensor)
-            out = draw_with_targets(operator, plain, Targets(masks=mask[None]), index=index)
-            assert out.targets.masks is not None
-            return tv_tensors.Mask(out.targets.masks[0])
+            return tv_tensors.Mask(read_masks(leaf.as_subclass(Tensor)[None], operator, before, params)[0])
         if isinstance(leaf, tv_tensors.BoundingBoxes):
-            return _boxes(operator, plain, leaf, index)
+            corners = _corners(leaf).as_subclass(Tensor)
+            there = carry_boxes(corners[None], operator, before, params)[0]
+            made = _boxes(_as(there, corners), after)
+            return tv.convert_bounding_box_format(tv.clamp_bounding_boxes(made), new_format=leaf.format)
         if isinstance(leaf, tv_tensors.KeyPoints):
             points = leaf.as_subclass(Tensor)
-            flat = points.reshape(1, -1, 2).float()
-            out = draw_with_targets(operator, plain, Targets(keypoints=flat), index=index)
-            size = operator.size_after(plain.shape[-2:])
-            there = torch.as_tensor(out.targets.keypoints)[0].reshape(points.shape)
-            return tv_tensors.KeyPoints(_as(there, points), canvas_size=size)  # type: ignore[call-overload]
+            there = operator.carry(points.reshape(1, -1, 2).to(torch.float64), before, params)
+            return tv_tensors.KeyPoints(_as(there.reshape(points.shape), points), canvas_size=after)  # type: ignore[call-overload]
         return leaf
 
     return _mapped(sample, moved)
 
 
-def _boxes(operator: Operator, image: Tensor, boxes: tv_tensors.BoundingBoxes, index: Tensor) -> Any:
+def _corners(boxes: tv_tensors.BoundingBoxes) -> Tensor:
     if tv_tensors.is_rotated_bounding_format(boxes.format):
         raise ValueError(f"rotated boxes ({boxes.format}) cannot be followed; convert them to XYXY first")
-    corners = tv.convert_bounding_box_format(boxes, new_format=tv_tensors.BoundingBoxFormat.XYXY)
-    plain = corners.as_subclass(Tensor)
-    out = draw_with_targets(operator, image, Targets(boxes=plain[None].float()), index=index)
-    there = torch.as_tensor(out.targets.boxes)[0]
-    size = operator.size_after(image.shape[-2:])
-    corners_now = {"format": tv_tensors.BoundingBoxFormat.XYXY, "canvas_size": size}
-    made = tv_tensors.BoundingBoxes(_as(there, plain), **corners_now)  # type: ignore[call-overload]
-    return tv.convert_bounding_box_format(made, new_format=boxes.format)
+    return tv.convert_bounding_box_format(boxes, new_format=tv_tensors.BoundingBoxFormat.XYXY)
+
+
+def _boxes(corners: Tensor, size: tuple[int, int]) -> Any:
+    form = {"format": tv_tensors.BoundingBoxFormat.XYXY, "canvas_size": size}
+    return tv_tensors.BoundingBoxes(corners, **form)  # type: ignore[call-overload]
 
 
 def _as(moved: Tensor, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from robustaug.ops.operator import Operator, Params, rows
 from robustaug.ops.policies.operations import Chooser
 from robustaug.ops.policies.published import draw_among, draw_sign
 from robustaug.ops.program import Kernel, Step
+from robustaug.ops.space import fixed
 from robustaug.registry import register
 from robustaug.rng import Keys
 
@@ -58,26 +59,33 @@ class AugMix(Chooser):
     Args:
         width: chains.
         depth: operations a chain; -1 draws 1 to 3 for each.
-        strength: 1 to 10, the paper's severity; each operation's is drawn from 0.1 up to it.
+        strength: 0.1 to 10, the paper's severity; each operation's is drawn from 0.1 up to it.
         alpha: of the Dirichlet and the Beta distribution.
 
     Raises:
         ValueError: a value out of range.
     """
 
+    strength = fixed(3.0, unit="of 10", bounds=(0.1, 10), severity=(1, 3, 5, 7, 10))
+
     def __init__(
-        self, width: int = 3, depth: int = -1, strength: float = 3, alpha: float = 1.0, *, p: float = 1.0, **params: Any
+        self,
+        width: int = 3,
+        depth: int = -1,
+        alpha: float = 1.0,
+        *,
+        p: float = 1.0,
+        severity: int | None = None,
+        **params: Any,
     ) -> None:
-        super().__init__(p=p, **params)
+        super().__init__(p=p, severity=severity, **params)
         if not isinstance(width, int) or width < 1:
             raise ValueError(f"{self.name}: width must be a whole number >= 1, got {width!r}")
         if depth != -1 and not (isinstance(depth, int) and 1 <= depth <= 10):
             raise ValueError(f"{self.name}: depth must be 1 to 10, or -1 to draw 1 to 3, got {depth!r}")
-        if not 0.1 <= strength <= 10:
-            raise ValueError(f"{self.name}: strength must be in [0.1, 10], got {strength!r}")
         if not 0 < alpha < 1e6:
             raise ValueError(f"{self.name}: alpha must be > 0, got {alpha!r}")
-        self.width, self.depth, self.strength, self.alpha = width, depth, strength, alpha
+        self.width, self.depth, self.alpha = width, depth, alpha
 
     def magnitude(self, name: str, level: Tensor, sign: Tensor, size: Size) -> Tensor:
         """Levels are tenths of the greatest magnitude, cut to whole numbers where the paper's code does."""
@@ -96,7 +104,8 @@ class AugMix(Chooser):
         deepest = self.depth if self.depth > 0 else _DEEPEST
         n = self.width * deepest
         op = draw_among(keys, CHAINED, n)
-        level = (0.1 + keys.fold("level").uniform(n) * (self.strength - 0.1)) / 10
+        params = Operator.sample(self, keys)
+        level = (0.1 + keys.fold("level").uniform(n) * (params.pop("strength")[:, None] - 0.1)) / 10
         sign = draw_sign(keys, op)
         if self.depth < 0:
             length = 1 + torch.floor(keys.fold("depth").uniform(self.width) * _DEEPEST)
@@ -105,7 +114,7 @@ class AugMix(Chooser):
         drawn = {"op": op, "level": level, "sign": sign}
         drawn["weights"] = dirichlet(keys.fold("weights"), self.alpha, self.width)
         drawn["share"] = beta(keys.fold("share"), self.alpha, self.alpha)
-        return Operator.sample(self, keys) | drawn
+        return params | drawn
 
     def formula(self, image: Tensor, **params: Tensor) -> Tensor:
         op, level, sign, weights, share = (params[k] for k in ("op", "level", "sign", "weights", "share"))
@@ -135,7 +144,7 @@ class AugMix(Chooser):
 
     def spec(self) -> dict[str, Any]:
         [(name, params)] = super().spec().items()
-        own = {"width": self.width, "depth": self.depth, "strength": self.strength, "alpha": self.alpha}
+        own = {"width": self.width, "depth": self.depth, "alpha": self.alpha}
         return {name: own | params}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from robustaug.ops.operator import Params
 from robustaug.ops.policies.operations import NARROW, OPERATIONS, SIGNED, WIDE, Chooser
 from robustaug.ops.policies.tables import TABLES, Step, read_table
+from robustaug.ops.space import fixed
 from robustaug.registry import did_you_mean, register
 from robustaug.rng import Keys
 
@@ -55,7 +56,7 @@ class TrivialAugmentWide(Chooser):
 
 @register("policy.rand_augment", tags={"policy"})
 class RandAugment(Chooser):
-    """Apply `n` operations of 14 to each sample, all at `magnitude` of 0 to 30.
+    """Apply `n` operations of 14 to each sample, all of the sample's at `magnitude` of 0 to 30.
 
     Source: Cubuk et al. 2019, arXiv 1909.13719; magnitudes as in torchvision.
 
@@ -64,24 +65,24 @@ class RandAugment(Chooser):
     """
 
     reach = NARROW
+    # not as an attribute: a policy's `magnitude` is the method that reads a level
+    declared = {"magnitude": fixed(9, unit="of 30", bounds=(0, 30), severity=(3, 7, 12, 18, 27))}
 
-    def __init__(self, n: int = 2, magnitude: int = 9, *, p: float = 1.0, **params: Any) -> None:
-        super().__init__(p=p, **params)
+    def __init__(self, n: int = 2, *, p: float = 1.0, severity: int | None = None, **params: Any) -> None:
+        super().__init__(p=p, severity=severity, **params)
         if not isinstance(n, int) or n < 0:
             raise ValueError(f"{self.name}: n must be a whole number >= 0, got {n!r}")
-        if not isinstance(magnitude, (int, float)) or not 0 <= magnitude <= 30:
-            raise ValueError(f"{self.name}: magnitude must be in [0, 30], got {magnitude!r}")
-        self.n, self.level = n, magnitude
+        self.n = n
 
     def sample(self, keys: Keys) -> Params:
         """Draw "op", "level" and "sign", (B, n) each."""
-        op = draw_among(keys, _USUAL, self.n)
-        level = torch.full(op.shape, self.level / 30, device=op.device)
-        return super().sample(keys) | {"op": op, "level": level, "sign": draw_sign(keys, op)}
+        params, op = super().sample(keys), draw_among(keys, _USUAL, self.n)
+        level = (params.pop("magnitude") / 30)[:, None].repeat(1, self.n)
+        return params | {"op": op, "level": level, "sign": draw_sign(keys, op)}
 
     def spec(self) -> dict[str, Any]:
         [(name, params)] = super().spec().items()
-        return {name: {"n": self.n, "magnitude": self.level, **params}}
+        return {name: {"n": self.n, **params}}
 
 
 @register("policy.sub_policies", tags={"policy"})

@@ -13,7 +13,7 @@ import torch
 from robustaug import atomic
 from robustaug.ops.policies.operations import OPERATIONS
 from robustaug.ops.policies.published import SubPolicies
-from robustaug.registry import create
+from robustaug.registry import create, register
 from robustaug.rng import Keys
 
 
@@ -31,6 +31,7 @@ class Found(NamedTuple):
     trials: list[tuple[float, list[Any]]]
 
 
+@register("policy.search", kind="procedure", tags={"policy"})
 def search(
     score: Callable[[SubPolicies], float],
     path: str | PathLike[str],

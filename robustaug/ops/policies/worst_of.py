@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustaug.ops.operator import Operator
+from robustaug.registry import register
 from robustaug.rng import Keys
 
 
@@ -29,6 +30,7 @@ class Worst(NamedTuple):
     draw: Tensor
 
 
+@register("policy.worst_of_k", kind="procedure", tags={"policy"})
 def worst_of_k(operator: Operator, image: Tensor, loss: Callable[[Tensor], Tensor], k: int, keys: Keys) -> Worst:
     """Draw k times, and keep for each sample the draw with the greatest loss; of equal ones the first.
 

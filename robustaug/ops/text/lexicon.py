@@ -5,7 +5,7 @@ Legend: B samples, N code points, M words or phrases.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from robustaug.ops.text import characters, draws
-from robustaug.ops.text.ragged import Ragged, bounds, gather, replace, table
+from robustaug.ops.text.ragged import Ragged, replace, table
 from robustaug.ops.text.words import find_words
 
-_POWERS = np.cumprod(np.full(64, 0x9E3779B97F4A7C15, np.uint64))
+_BASE = 0x9E3779B97F4A7C15
+_TOP = np.uint64(48)  # a hash's upper 16 bits
 _SPACE = 0x20
 
 
@@ -32,25 +33,23 @@ def word_list(name: str) -> dict[str, list[str]]:
 
 
 class Lexicon(NamedTuple):
-    """What may stand for a word or a phrase, looked up by a hash and then compared in full.
+    """What may stand for a word or a phrase, looked up by its hash of 64 bits, which no two words share by chance.
 
     Attributes:
-        hashes: (R,) uint64, ascending; row by row with the next three.
-        keys: R phrases in lower case.
+        hashes: (R,) uint64, ascending; row by row with the next two.
         head, count: (R,) int64, the first of each row's alternatives and how many there are.
         forms: the alternatives, each three times: as written, with a capital, in capitals.
-        sieve: (16384,) bool, which traits (see `_traits`) a key has: few words need to be looked up.
-        longest: the most code points of a key, by its number of words.
-        openers: by a key's number of words, which traits its first word has, as in `sieve`.
+        slot: (65536,) int64, the first row whose hash has these upper 16 bits or greater ones.
+        crowd: the most rows that share their upper 16 bits.
+        openers: by a phrase's number of words, (65536,) bool: the upper bits of the first words' hashes.
     """
 
     hashes: np.ndarray
-    keys: Ragged
     head: np.ndarray
     count: np.ndarray
     forms: Ragged
-    sieve: np.ndarray
-    longest: dict[int, int]
+    slot: np.ndarray
+    crowd: int
     openers: dict[int, np.ndarray]
 
 
@@ -61,10 +60,10 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
         entries: alternatives in lower case, or with the capitals they always have.
         shared: keep one copy of alternatives that several phrases share, which must be the same object.
     """
-    keys = table(entries)
-    order = np.argsort(_hashes(keys.code, keys.start[:-1], keys.lengths), kind="stable")
-    phrases = [[*entries][i] for i in order]
-    keys = table(phrases)
+    hashes = _hashes_of(entries)
+    order = np.argsort(hashes, kind="stable")
+    hashes, phrases = hashes[order], [[*entries][i] for i in order]
+    assert (hashes[1:] > hashes[:-1]).all(), "two phrases of one hash"
     head, forms, seen = [], [], {}
     for phrase in phrases:
         options = entries[phrase]
@@ -72,23 +71,18 @@ def lexicon(entries: Mapping[str, Sequence[str]], shared: bool = False) -> Lexic
         head.append(at)
         if at == len(forms) // 3:
             forms += [form for one in options for form in (one, one[:1].upper() + one[1:], one.upper())]
-    longest: dict[int, int] = {}
-    openers: dict[int, np.ndarray] = {}
-    for row, phrase in enumerate(phrases):
-        n = phrase.count(" ") + 1
-        longest[n] = max(longest.get(n, 0), len(phrase))
-        begin, first = keys.start[row : row + 1], len(phrase.split(" ")[0])
-        openers.setdefault(n, np.zeros(1 << 14, bool))[_traits(keys.code, begin, begin + first)] = True
-    sieve = np.zeros(1 << 14, bool)
-    sieve[_traits(keys.code, keys.start[:-1], keys.start[1:])] = True
+    first = _hashes_of(phrase.split(" ")[0] for phrase in phrases)
+    words = np.array([phrase.count(" ") + 1 for phrase in phrases])
+    openers = {int(n): np.zeros(1 << 16, bool) for n in np.unique(words)}
+    for n, opens in openers.items():
+        opens[first[words == n] >> _TOP] = True
     return Lexicon(
-        _hashes(keys.code, keys.start[:-1], keys.lengths),
-        keys,
+        hashes,
         np.array(head, np.int64),
         np.array([len(entries[phrase]) for phrase in phrases], np.int64),
         table(forms),
-        sieve,
-        longest,
+        np.searchsorted(hashes >> _TOP, np.arange(1 << 16)),
+        int(np.unique(hashes >> _TOP, return_counts=True)[1].max()),
         openers,
     )
 
@@ -117,58 +111,64 @@ def _found(
     ragged: Ragged, begin: np.ndarray, end: np.ndarray, owner: np.ndarray, first: np.ndarray, rows: Lexicon
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the phrases that begin with one of the words `first` as (word, end, row), ascending and apart."""
-    found = []
-    traits = _traits(ragged.code, begin[first], end[first])
-    for n, longest in sorted(rows.longest.items(), reverse=True):  # long phrases before short ones
-        start = first[rows.openers[n][traits]]
-        start = start[start + n - 1 < len(begin)]
+    sums = _sums(ragged.code)
+    opening = _hashes(sums, begin[first], end[first])
+    row, until = np.full(len(first), -1), end[first]
+    for n, opens in sorted(rows.openers.items()):  # long phrases after short ones, which they replace
+        at = np.flatnonzero(opens[opening >> _TOP])
+        at = at[first[at] + n - 1 < len(begin)]
         for i in range(n - 1):  # words of a phrase are one space apart
-            after = end[start + i]
-            one = (begin[start + i + 1] == after + 1) & (owner[start + i + 1] == owner[start])
-            start, after = start[one], after[one]
-            start = start[ragged.code[after] == _SPACE]
-        until = end[start + n - 1]
-        likely = until - begin[start] <= longest
-        if n > 1:
-            likely &= rows.sieve[_traits(ragged.code, begin[start], until)]
-        start, until = start[likely], until[likely]
-        row = _rows(ragged.code, begin[start], until - begin[start], rows)
-        found.append(np.stack([start, until, row])[:, row >= 0])
-    word, until, row = np.concatenate(found, 1)
-    order = np.argsort(word, kind="stable")
-    word, until, row = word[order], until[order], row[order]
+            word = first[at] + i
+            one = (begin[word + 1] == end[word] + 1) & (owner[word + 1] == owner[word])
+            at, after = at[one], end[word[one]]
+            at = at[ragged.code[after] == _SPACE]
+        stop = end[first[at] + n - 1]
+        found = _rows(_hashes(sums, begin[first[at]], stop), rows)
+        at, stop, found = at[found >= 0], stop[found >= 0], found[found >= 0]
+        row[at], until[at] = found, stop
+    hit = np.flatnonzero(row >= 0)
+    word, until = first[hit], until[hit]
     reach = np.maximum.accumulate(until) if len(until) else until
     apart = np.append(True, begin[word[1:]] >= reach[:-1])[: len(word)]
-    return word[apart], until[apart], row[apart]
+    return word[apart], until[apart], row[hit[apart]]
 
 
-def _rows(code: np.ndarray, begin: np.ndarray, length: np.ndarray, rows: Lexicon) -> np.ndarray:
-    """Return the row of each span, (M,) int64, -1 where there is none."""
-    row = np.minimum(np.searchsorted(rows.hashes, hashed := _hashes(code, begin, length)), len(rows.hashes) - 1)
-    hit = np.flatnonzero((rows.hashes[row] == hashed) & (rows.keys.lengths[row] == length))
-    out = np.full(len(begin), -1)
-    if len(hit):
-        ours = _fold(gather(code, begin[hit], length[hit]))
-        theirs = gather(rows.keys.code, rows.keys.start[row[hit]], length[hit])
-        same = np.logical_and.reduceat(ours == theirs, bounds(length[hit])[:-1])
-        out[hit[same]] = row[hit[same]]
-    return out
+def _rows(hashes: np.ndarray, rows: Lexicon) -> np.ndarray:
+    """Return the row of each hash, (M,) int64, -1 where there is none."""
+    last = len(rows.hashes) - 1
+    row = np.minimum(rows.slot[hashes >> _TOP], last)
+    for _ in range(rows.crowd - 1):
+        row = np.minimum(row + (rows.hashes[row] < hashes), last)
+    return np.where(rows.hashes[row] == hashes, row, -1)
 
 
-def _traits(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return first letter, last letter and length of each span as one number < 2^14; capitals count as small."""
-    return (code[begin] & 31) << 9 | (code[end - 1] & 31) << 4 | np.minimum(end - begin, 15)
+def _sums(code: np.ndarray) -> np.ndarray:
+    """Return (N + 1,) uint64, the sums of the code points before each place, of which `_hashes` takes differences.
+
+    A code point counts in lower case, times the power of `_BASE` for its place.
+    """
+    sums = np.zeros(len(code) + 1, np.uint64)
+    np.cumsum(_fold(code) * _powers(_BASE, 1 << len(code).bit_length())[1 : len(code) + 1], out=sums[1:])
+    return sums
 
 
-def _hashes(code: np.ndarray, begin: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Return a hash of each span without regard to case, (M,) uint64; spans have at least one code point."""
-    if len(begin) == 0:
-        return np.empty(0, np.uint64)
-    at = bounds(length)
-    place = np.arange(at[-1]) - np.repeat(at[:-1], length)
-    letters = _fold(code[place + np.repeat(begin, length)]).astype(np.uint64)
-    letters *= _POWERS.take(place, mode="clip")
-    return np.add.reduceat(letters, at[:-1])
+def _hashes(sums: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return a hash of each span, (M,) uint64: the same wherever it lies and without regard to case."""
+    back = _powers(pow(_BASE, -1, 1 << 64), 1 << (len(sums) - 1).bit_length())
+    return (sums[end] - sums[begin]) * back[begin]
+
+
+@cache
+def _powers(base: int, n: int) -> np.ndarray:
+    """Return base^0 to base^(n - 1) modulo 2^64; asked for powers of two, so that few are kept."""
+    powers = np.full(n, base, np.uint64)
+    powers[0] = 1
+    return np.cumprod(powers)
+
+
+def _hashes_of(phrases: Iterable[str]) -> np.ndarray:
+    keys = table(phrases)
+    return _hashes(_sums(keys.code), keys.start[:-1], keys.start[1:])
 
 
 def _fold(code: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from robustaug.registry import register
 class ModelOperator(TextOperator):
     """Base of operators that run sequence-to-sequence models; these are loaded at the first call."""
 
-    temperature = uniform(0.0, 1.0, bounds=(0, 10))
+    temperature = uniform(0.0, 1.0, bounds=(0, 10), severity=(0.2, 0.4, 0.7, 1.0, 1.5))
     noise = noise_key()
 
     def __init__(

@@ -51,18 +51,12 @@ def inside_words(ragged: Ragged) -> np.ndarray:
 
 def spans(inside: np.ndarray, start: np.ndarray) -> Words:
     """Return the runs of true values, none of which goes from one sample into the next."""
-    n = len(inside)
-    step = np.zeros(n + 1, bool)
-    step[0], step[n] = (bool(inside[0]), bool(inside[-1])) if n else (False, False)
-    np.not_equal(inside[1:], inside[:-1], out=step[1:n])
     seam = start[1:-1]
-    seam = np.unique(seam[(seam > 0) & (seam < n)])
-    joined = seam[inside[seam] & inside[seam - 1]]  # where a run crosses a seam it ends and another begins
-    edge = np.flatnonzero(step)
-    begin, end = edge[0::2], edge[1::2]
-    if len(joined):
-        begin = np.insert(begin, np.searchsorted(begin, joined), joined)
-        end = np.insert(end, np.searchsorted(end, joined), joined)
+    seam = seam[(seam > 0) & (seam < len(inside))]
+    before, after = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
+    before[1:], after[:-1] = inside[:-1], inside[1:]
+    before[seam] = after[seam - 1] = False
+    begin, end = np.flatnonzero(inside > before), np.flatnonzero(inside > after) + 1
     first = np.searchsorted(begin, start)
     return Words(begin, end, np.repeat(np.arange(len(start) - 1), np.diff(first)), first)
 

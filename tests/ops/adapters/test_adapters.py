@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 import robustaug
 from robustaug.ops.adapters import for_albumentations, for_torchvision
 from robustaug.ops.adapters.albumentations import library
+from robustaug.ops.targets import Targets, draw_with_targets
 from robustaug.pipeline import Pipeline, load_params, save_params
 from robustaug.rng import Keys, torch_seed
 
@@ -208,6 +209,38 @@ def test_without_albumentations_the_fix_is_said(monkeypatch):
         robustaug.create("albumentations.RandomFog")
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("torchvision.RandomRotation", {"degrees": 30}),
+        ("torchvision.TrivialAugmentWide", {}),
+        ("albumentations.GridDistortion", {"p": 1.0}),
+    ],
+)
+def test_targets_are_refused_where_another_library_moves_pixels(name, params, images):
+    pipeline = Pipeline(["image.invert", {name: params}])
+    message = rf"{name} does not say where it moves pixels, so masks, boxes and keypoints cannot follow; use an"
+    for targets in (Targets(masks=torch.zeros(6, 32, 32)), Targets(keypoints=torch.zeros(6, 1, 2))):
+        with pytest.raises(ValueError, match=message):
+            draw_with_targets(pipeline, images, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("torchvision.ColorJitter", {"hue": 0.2}),
+        ("torchvision.RandomErasing", {"p": 1.0}),
+        ("torchvision.GaussianNoise", {}),
+        ("albumentations.RandomFog", {"p": 1.0}),
+        ("albumentations.CoarseDropout", {"p": 1.0}),
+    ],
+)
+def test_targets_stay_where_another_library_moves_nothing(name, params, images):
+    points = torch.rand(6, 3, 2) * 31
+    out = draw_with_targets(Pipeline([{name: params}]), images, Targets(keypoints=points))
+    assert torch.equal(torch.as_tensor(out.targets.keypoints), points)
+
+
 def test_ours_inside_torchvision_follows_torchs_generator(images):
     both = v2.Compose([v2.RandomHorizontalFlip(), for_torchvision(Pipeline(["image.gaussian_noise"]))])
     with torch_seed(5):
@@ -236,6 +269,52 @@ def test_ours_inside_albumentations_follows_the_compositions_seed(images):
     assert one(image=(pixels / 255).astype(np.float32))["image"].dtype == np.float32
     assert one(image=pixels[:, :, 0])["image"].shape == (32, 32)
     assert "image.gaussian_noise" in repr(one)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("image.horizontal_flip", A.HorizontalFlip(p=1)),
+        ("image.transpose", A.Transpose(p=1)),
+        ({"image.center_crop": {"size": [20, 24]}}, A.CenterCrop(20, 24, p=1)),
+        ({"image.translate": {"x": 0.125, "y": -0.25}}, A.Affine(translate_px={"x": (5, 5), "y": (-8, -8)}, p=1)),
+    ],
+    ids=str,
+)
+def test_targets_travel_inside_albumentations_as_with_its_own(ours, theirs):
+    random = np.random.default_rng(0)
+    sample = {
+        "image": random.integers(0, 256, (32, 40, 3), np.uint8),
+        "mask": random.integers(0, 5, (32, 40), np.uint8),
+        "masks": random.integers(0, 2, (2, 32, 40), np.uint8),
+        "bboxes": np.array([[4, 3, 20, 17, 1], [10, 0, 40, 32, 2], [0, 24, 6, 32, 3]], np.float32),
+        "keypoints": np.array([[5, 6], [30.5, 12], [20, 16]], np.float32),
+    }
+    forms = {
+        "bbox_params": A.BboxParams("pascal_voc", min_visibility=0.5, label_fields=[]),
+        "keypoint_params": A.KeypointParams("xy"),
+    }
+    [mine, other] = (A.Compose([t], **forms)(**sample) for t in (for_albumentations(Pipeline([ours])), theirs))
+    for key in sample:
+        assert other[key].shape == mine[key].shape, key
+        np.testing.assert_allclose(mine[key], other[key], atol=1e-4, err_msg=key)
+
+
+def test_a_pipeline_inside_albumentations_draws_once_for_image_and_targets():
+    """A bright spot, its mask and its point stay together through what is random and no matrix."""
+    image, mask = np.zeros((64, 64, 1), np.uint8), np.zeros((64, 64), np.uint8)
+    image[30:35, 38:43] = mask[30:35, 38:43] = 255
+    bend = for_albumentations(Pipeline(["image.elastic", "image.rotate", {"image.resize": {"size": 48}}]))
+    both = A.Compose([bend], keypoint_params=A.KeypointParams("xy"), seed=1)
+    places = set()
+    for _ in range(4):
+        out = both(image=image, mask=mask, keypoints=np.array([[40.0, 32.0]]))
+        assert out["image"].shape == (48, 48, 1)
+        x, y = np.argwhere(out["mask"] > 0).mean(0)[::-1]
+        assert np.abs(out["keypoints"][0] - [x, y]).max() < 1
+        assert out["image"][out["mask"] > 0].min() > 100
+        places.add((round(x), round(y)))
+    assert len(places) > 1
 
 
 class Crops(torch.utils.data.Dataset):

@@ -221,13 +221,6 @@ def test_the_camera_response_is_the_published_formula():
     assert torch.allclose(robustaug.create("image.camera_response", ratio=k)(x), want, atol=1e-6)
 
 
-def test_the_tone_curve_is_albumentations():
-    functional = pytest.importorskip("albumentations.augmentations.pixel.functional")
-    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    want = functional.move_tone_curve(levels, low_y=0.2, high_y=0.9).reshape(16, 16)
-    assert np.abs(run("tone_curve", levels[..., 0], low=0.2, high=0.9).astype(int) - want).max() <= 1
-
-
 def test_hsv_shifts_keep_the_other_two(photo):
     hsv = np.asarray(Image.fromarray(photo).convert("HSV")).astype(int)
     x = photo / 255.0

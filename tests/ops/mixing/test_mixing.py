@@ -133,3 +133,79 @@ def test_mistakes_are_named(name):
     with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
         robustaug.create(name, p=2)
     assert eval(repr(mixer), {"robustaug": robustaug}).spec() == mixer.spec()
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_every_floating_dtype_stays_and_the_input_is_left_alone(name, dtype):
+    image = torch.rand(5, 3, 9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    before, label = image.clone(), torch.arange(5)
+    out = robustaug.create(name)(image, label, classes=5, seed=1)
+    assert out.image.dtype == dtype
+    assert out.target.dtype == torch.float32
+    assert torch.equal(image, before)
+    want = robustaug.create(name)(image.float(), label, classes=5, seed=1).image
+    apart = (out.image.double() - want.double()).abs() > (1e-5 if dtype == torch.float64 else 5e-3)
+    assert apart.double().mean() <= (1e-2 if "pixmix" in name else 0)  # its operations have steps, such as posterize
+
+
+@every
+def test_memory_layout_does_not_matter(name):
+    image, label = torch.rand(6, 3, 10, 14, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    mixer = robustaug.create(name)
+    strided = image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert not strided.is_contiguous()
+    assert torch.allclose(mixer(strided, label, classes=6).image, mixer(image, label, classes=6).image, atol=1e-6)
+    every_other = image[:, :, ::2, ::2]
+    contiguous = mixer(every_other.contiguous(), label, classes=6)
+    assert torch.allclose(mixer(every_other, label, classes=6).image, contiguous.image, atol=1e-6)
+
+
+@every
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (3, 1, 1, 7), (2, 3, 2, 2), (4, 5, 6, 3), (2, 1, 5, 1)], ids=str)
+def test_odd_shapes(name, shape):
+    for value in (0.0, 1.0):
+        out = robustaug.create(name)(torch.full(shape, value), torch.arange(shape[0]), classes=shape[0])
+        assert out.image.shape == shape
+        assert torch.isfinite(out.image).all()
+        assert 0 <= out.image.min() <= out.image.max() <= 1
+        assert (out.target.sum(1) - 1).abs().max() < 1e-5
+
+
+@every
+def test_draws_follow_the_samples_index_and_nothing_global(name):
+    """Partners are places in the batch; whatever else is drawn belongs to the sample."""
+    mixer, states = robustaug.create(name, p=0.8), torch.random.get_rng_state()
+    whole = mixer.sample(Keys.of(3, torch.tensor([40, 3, 17, 2**40]), epoch=2))
+    part = mixer.sample(Keys.of(3, torch.tensor([17, 40]), epoch=2))
+    for key in whole.keys() - {"partner", "others"}:
+        assert all(torch.equal(a, b) for a, b in zip(_leaves(part[key]), _leaves(whole[key], [2, 0]), strict=True)), key
+    assert torch.equal(torch.random.get_rng_state(), states)
+
+
+def _leaves(params, rows=slice(None)) -> list[torch.Tensor]:
+    return [t[rows] for t in (params.values() if isinstance(params, dict) else [params]) if not isinstance(t, dict)]
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "mixing.pixmix"])
+def test_gradients_flow_to_what_is_seen(name):
+    """Whatever a pixel of the result shows has its gradient: their sum is that of the result."""
+    image = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = robustaug.create(name)(image, torch.arange(6), classes=6, seed=2)
+    out.image.sum().backward()
+    assert image.grad is not None
+    assert torch.isfinite(image.grad).all()
+    if name != "mixing.resizemix":  # which shrinks, and repeats the border
+        assert image.grad.sum() == pytest.approx(6 * 3 * 144, rel=1e-4)
+    assert (image.grad.flatten(1).abs().sum(1) > 0).sum() >= 5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every
+def test_cuda_agrees_with_the_cpu(name):
+    image, label = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    here, there = (robustaug.create(name)(*(t.to(d) for t in (image, label)), classes=6) for d in ("cpu", "cuda"))
+    assert there.image.is_cuda
+    assert ((there.image.cpu() - here.image).abs() > 1e-4).double().mean() <= 1e-2
+    assert torch.allclose(there.target.cpu(), here.target, atol=1e-2)

@@ -183,9 +183,9 @@ def test_mistakes_are_named():
             "unknown table 'cifar'; did you mean 'cifar10'",
         ),
         (lambda: robustaug.create("policy.rand_augment", n=-1), "n must be a whole number >= 0, got -1"),
-        (lambda: robustaug.create("policy.rand_augment", magnitude=31), r"magnitude must be in \[0, 30\], got 31"),
+        (lambda: robustaug.create("policy.rand_augment", magnitude=31), "magnitude must be <= 30, got 31"),
         (lambda: robustaug.create("policy.augmix", depth=0), "depth must be 1 to 10, or -1"),
-        (lambda: robustaug.create("policy.augmix", strength=11), r"strength must be in \[0.1, 10\]"),
+        (lambda: robustaug.create("policy.augmix", strength=11), "strength must be <= 10, got 11"),
         (lambda: robustaug.create("policy.sub_policies", table=[[["rotat", 1, 1]]]), "did you mean 'rotate'"),
         (lambda: robustaug.create("policy.sub_policies", table=[]), "at least one sub-policy"),
     ]:

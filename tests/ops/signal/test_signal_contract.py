@@ -194,3 +194,15 @@ def test_series_go_through_pipelines_and_do_not_mix_with_images(series):
 def test_what_is_no_series_is_refused(series, error, message):
     with pytest.raises(error, match=message):
         robustaug.create("signal.jitter")(series)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every
+def test_cuda_agrees_with_the_cpu(name, series):
+    there = robustaug.create(name)(series.cuda(), seed=1)
+    assert there.is_cuda
+    spread = series.std(2, keepdim=True)
+    assert (
+        float((((there.cpu() - robustaug.create(name)(series, seed=1)) / spread).abs() > 1e-3).double().mean()) <= 1e-3
+    )

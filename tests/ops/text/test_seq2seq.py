@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.pipeline import build_operator
 from robustaug.rng import Keys, torch_seed
 
 transformers = pytest.importorskip("transformers")
@@ -55,6 +56,13 @@ def test_at_temperature_zero_the_seed_does_not_matter(model):
     assert paraphrase(model, temperature=0)(TEXTS, seed=1) == paraphrase(model, temperature=0)(TEXTS, seed=2)
 
 
+def test_severities_leave_the_likeliest_more_and_more_often(model):
+    likeliest = paraphrase(model, temperature=0)(TEXTS[0])
+    many = [TEXTS[0]] * 200
+    kept = [paraphrase(model, severity=s)(many).count(likeliest) for s in (1, 2, 3, 4, 5)]
+    assert kept[0] > kept[1] > kept[2] > max(kept[3:])
+
+
 def test_draws_follow_the_models_chances(model):
     operator = paraphrase(model, temperature=1.0)
     network = transformers.T5ForConditionalGeneration.from_pretrained(model)
@@ -77,7 +85,7 @@ def test_what_was_made_can_be_written_down(model):
     assert eval(repr(operator), {"robustaug": robustaug})(TEXTS, seed=3) == out
     assert pickle.loads(pickle.dumps(operator))(TEXTS, seed=3) == out
     assert operator.apply(TEXTS, operator.sample(Keys.of(3, 5))) == out
-    assert robustaug.pipeline.build_operator(operator.spec()) == operator
+    assert build_operator(operator.spec()) == operator
 
 
 def test_there_and_back(model):
