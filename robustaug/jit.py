@@ -22,13 +22,13 @@ from numba.core.sigutils import normalize_signature
 
 
 @functools.cache
-def folder() -> Path:
-    """Return the folder for compiled code: ROBUSTAUG_CACHE, or robustaug/ in the user's cache folder.
+def folder(kind: str = "numba") -> Path:
+    """Return the folder for one kind of compiled code, in ROBUSTAUG_CACHE or robustaug/ in the user's cache folder.
 
     Where neither can be written to, a private folder that this process alone knows.
     """
     base = os.environ.get("ROBUSTAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "robustaug"
-    path = Path(base).expanduser() / "numba"
+    path = Path(base).expanduser() / kind
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=path):

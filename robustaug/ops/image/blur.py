@@ -37,6 +37,14 @@ def gaussian_taps(sigma_px: Tensor) -> Tensor:
     return taps / taps.sum(dim=1, keepdim=True)
 
 
+def box_taps(width_px: Tensor) -> Tensor:
+    """Return (B, K) taps of boxes, K set by the widest; the outermost pixels count by the share that is covered."""
+    half = width_px.to(torch.float64)[:, None] / 2
+    at = offsets(reach(half - 0.5), half)
+    covered = (half - at.abs() + 0.5).clamp(0, 1)
+    return covered / covered.sum(dim=1, keepdim=True)
+
+
 def streak(sigma_px: Tensor, angle_deg: Tensor) -> Tensor:
     """Return (B, K, K), the kernel of a one-sided Gaussian trail cut at 4 sigma, placed between pixels."""
     sigma = sigma_px.to(torch.float64).clamp(min=_NO_LENGTH)[:, None]
@@ -86,10 +94,7 @@ class BoxBlur(Operator):
     width_px = uniform(1.2, 3.0, unit="px", identity=1.0, bounds=(1, 1000), severity=(1.4, 1.8, 2.2, 2.6, 3.2))
 
     def formula(self, image: Tensor, width_px: Tensor) -> Tensor:
-        half = width_px.to(torch.float64)[:, None] / 2
-        at = offsets(reach(half - 0.5), half)
-        covered = (half - at.abs() + 0.5).clamp(0, 1)  # of each pixel, by the box
-        return convolve_separable(image, covered / covered.sum(dim=1, keepdim=True))
+        return convolve_separable(image, box_taps(width_px))
 
 
 @register("image.defocus_blur", tags={"blur", "differentiable"})
