@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robustaug.engine.plan import Eager, Plan, Program, described
+from robustaug.engine.triton.backend import missing
 from robustaug.ops.layout import IMAGES, check_layout, check_range
 from robustaug.ops.operator import Operator, Params, check_rows, take, to_device
 from robustaug.ops.program import Step
@@ -62,6 +63,7 @@ class CompiledPipeline:
             raise ValueError("a normalised image does not fit into uint8; leave mean and std out, or choose float32")
         self.pipeline, self.backend, self.dtype, self.channels_last = pipeline, backend, dtype, channels_last
         self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
+        self._prepared: set[tuple[int, ...]] = set()
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be > 0, got {std}")
 
@@ -127,10 +129,12 @@ class CompiledPipeline:
         """
         n, chw = (shape[0], tuple(shape[1:])) if len(shape) == 4 else (1, tuple(shape))
         backend = self._backend(torch.device(device), dtype)
-        # enough samples to see every way that a policy may go
-        steps = self.pipeline.program(self.pipeline.sample(Keys.of(0, _SEEN)), chw, _SEEN)
         after = self._dtype(torch.empty(0, dtype=dtype))
-        return described(backend, self._parts(steps, backend, chw[0]), (n, *chw), dtype, after)
+        return described(backend, self._parts(self._seen(chw), backend, chw[0]), (n, *chw), dtype, after)
+
+    def _seen(self, shape: Sequence[int]) -> list[Step]:
+        """Return the steps of enough samples to see every way that a policy may go."""
+        return self.pipeline.program(self.pipeline.sample(Keys.of(0, _SEEN)), shape, _SEEN)
 
     def _dtype(self, image: Tensor) -> torch.dtype:
         if self.dtype is not None:
@@ -158,10 +162,14 @@ class CompiledPipeline:
 
     def _backend(self, device: torch.device, dtype: torch.dtype) -> str:
         fits = {"cpu": "numba", "cuda": "triton"}.get(device.type, "eager") if dtype in DTYPES else "eager"
+        if fits == "triton" and missing():
+            fits = "eager"
         if self.backend in ("auto", fits, "eager"):
             return fits if self.backend == "auto" else self.backend
+        hint = missing() if self.backend == "triton" else ""
         raise ValueError(
-            f"backend {self.backend!r} cannot run images of {dtype} on {device}; 'auto' would take {fits!r}"
+            f"backend {self.backend!r} cannot run images of {dtype} on {device}; "
+            + (hint or f"'auto' would take {fits!r}")
         )
 
     def _fill(self, batch: Tensor, params: Params, target: Tensor) -> None:
@@ -169,9 +177,15 @@ class CompiledPipeline:
         if backend == "eager":
             target.copy_(self._in_torch(batch, to_device(params, batch.device)))
             return
-        parts = self._parts(self.pipeline.program(params, tuple(batch.shape[1:]), len(batch)), backend, batch.shape[1])
+        channels, shape = batch.shape[1], tuple(batch.shape[1:])
+        if backend == "triton" and shape not in self._prepared:
+            # a policy's batch names what it drew: without this a later one could ask for a kernel that is not there
+            for part in self._parts(self._seen(shape), backend, channels):
+                if isinstance(part, Program):
+                    _module(backend).prepare(part.steps)
+            self._prepared.add(shape)
+        parts = self._parts(self.pipeline.program(params, shape, len(batch)), backend, channels)
         run = _module(backend).run
-        channels = batch.shape[1]
         if batch.dtype not in (torch.uint8, torch.float32) and backend == "numba":
             batch = batch.float()
         for number, part in enumerate(parts):

@@ -37,15 +37,12 @@ class Pass:
 
     Attributes:
         does: what happens in it, in order.
-        reads, writes: bytes of input and output tensors.
-        between: bytes of intermediate images read and written.
+        bytes: read and written, intermediate images included.
         why: why it runs in torch, "" if it is compiled.
     """
 
     does: list[str] = field(default_factory=list)
-    reads: int = 0
-    writes: int = 0
-    between: int = 0
+    bytes: int = 0
     why: str = ""
 
 
@@ -57,11 +54,13 @@ class Plan:
         backend: "numba", "triton" or "eager".
         title: input and output.
         passes: in order.
+        ends: bytes of the input and the output: the least that any way can move.
     """
 
     backend: str
     title: str
     passes: list[Pass]
+    ends: int
 
     @property
     def fell_back(self) -> dict[str, str]:
@@ -71,14 +70,11 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"{self.backend}: {self.title}"]
         for number, part in enumerate(self.passes, 1):
-            moved = [f"{_size(n)} {word}" for n, word in ((part.reads, "read"), (part.writes, "written")) if n]
-            moved += [f"{_size(part.between)} of intermediate images"] if part.between else []
-            lines.append(f"  {number}. {'; '.join(part.does)}" + (f" ({', '.join(moved)})" if moved else ""))
+            lines.append(f"  {number}. {'; '.join(part.does)} ({_size(part.bytes)})")
             if part.why:
                 lines.append(f"     in torch: {part.why}")
-        ends = sum(part.reads + part.writes for part in self.passes)
-        between = sum(part.between for part in self.passes)
-        lines.append(f"  {_size(ends)} of input and output, {_size(between)} of intermediate images")
+        moved = sum(part.bytes for part in self.passes)
+        lines.append(f"  moves {_size(moved)}; input and output alone are {_size(self.ends)}")
         return "\n".join(lines)
 
 
@@ -87,41 +83,45 @@ def described(
 ) -> Plan:
     """Return the plan of parts for images of `shape` (B, C, H, W) and `dtype`; the output's dtype is `after`."""
     n, C, H, W = shape
-    last = next((p.shape if isinstance(p, Eager) else p.steps[-1].shape for p in reversed(parts) if _shaped(p)), None)
-    out = (n, *(last or (C, H, W)))
-    title = f"{_typed(shape, dtype)} -> {_typed(out, after)}"
+    size = next((shape for part in reversed(parts) if (shape := _shape(part))), (C, H, W))
+    title = f"{_typed(shape, dtype)} -> {_typed((n, *size), after)}"
+    ends = n * (C * H * W * dtype.itemsize + math.prod(size) * after.itemsize)
     if backend == "eager":
-        return Plan(
-            backend, title, [Pass(["the whole pipeline"], why="the eager backend was asked for, or nothing else fits")]
-        )
+        why = "the eager backend was asked for, or no other fits the images"
+        return Plan(backend, title, [Pass(["the whole pipeline"], ends, why)], ends)
     passes: list[Pass] = []
-    size = (C, H, W)
-    for part in parts:
+    now, held = (C, H, W), dtype
+    for position, part in enumerate(parts):
+        then = _shape(part) or now
+        left = after if position == len(parts) - 1 else torch.float32
         if isinstance(part, Eager):
-            moved = 4 * n * (math.prod(size) + math.prod(part.shape))
-            passes.append(Pass([part.kernel.name], between=moved, why=f"{part.kernel.name} {part.why}"))
-            size = part.shape
-            continue
-        made = _passes(part.steps, size, n)
-        passes += made
-        size = part.steps[-1].shape if part.steps else size
-    if passes:
-        passes[0].reads = n * C * H * W * dtype.itemsize
-        passes[-1].writes = math.prod(out) * after.itemsize
-        passes[-1].does.append(f"store as {str(after).removeprefix('torch.')}")
-    return Plan(backend, title, passes)
+            why = f"{part.kernel.name} {part.why}"
+            passes.append(Pass([part.kernel.name], n * (_bytes(now, held) + _bytes(then, left)), why))
+        elif backend == "triton":
+            from robustaug.engine.triton.backend import bytes_moved
+
+            drawn = len(part.steps[0].pick) if part.steps else n
+            launches = bytes_moved(part.steps, (drawn, *now), held, left)
+            passes += [Pass([does], moved * n // drawn) for does, moved in launches]
+        else:
+            passes += _passes(part.steps, now, n, held, left)
+        now, held = then, left
+    passes[-1].does.append(f"store as {str(after).removeprefix('torch.')}")
+    return Plan(backend, title, passes, ends)
 
 
-def _passes(steps: Sequence[Step], size: tuple[int, int, int], n: int) -> list[Pass]:
-    """Cut steps where an instruction needs the whole image before it."""
-    passes = [Pass()]
+def _passes(
+    steps: Sequence[Step], size: tuple[int, int, int], n: int, dtype: torch.dtype, after: torch.dtype
+) -> list[Pass]:
+    """Cut steps where an instruction needs the whole image before it, as the CPU's executor does."""
+    passes = [Pass(bytes=n * _bytes(size, dtype))]
     maps: list[str] = []
 
     def cut(why: str = "") -> None:
         if passes[-1].does:
-            if why:
-                passes[-1].does.append(why)
-            passes.append(Pass(between=8 * n * math.prod(size)))
+            passes[-1].does += [why] if why else []
+            passes[-1].bytes += n * _bytes(size, torch.float32)
+            passes.append(Pass(bytes=n * _bytes(size, torch.float32)))
 
     for step in steps:
         kinds = {kernel.kind for kernel in step.kernels}
@@ -133,22 +133,28 @@ def _passes(steps: Sequence[Step], size: tuple[int, int, int], n: int) -> list[P
             passes[-1].does = [f"resample once through {', '.join(maps)}"]
         else:
             maps = []
-            wanted = {
-                kernel.reads or "histogram" for kernel in step.kernels if kernel.reads or kernel.kind == "equalize"
-            }
+            wanted = {"histogram" if k.kind == "equalize" else k.reads.replace("_", " ") for k in step.kernels} - {""}
             if wanted:
-                cut(f"measure {', '.join(sorted(w.replace('_', ' ') for w in wanted))}")
+                cut(f"measure {', '.join(sorted(wanted))}")
             elif kinds & {"map", "stage", "add"}:
                 cut()
             passes[-1].does.append(f"each sample its own of {names}" if len(step.kernels) > 1 else names)
             if kinds & {"stage", "fork", "add"}:
                 cut()
         size = step.shape
-    return [part for part in passes if part.does] or [Pass(["convert"])]
+    made = [part for part in passes if part.does] or [Pass(["convert"], passes[0].bytes)]
+    made[-1].bytes += n * _bytes(size, after)
+    return made
 
 
-def _shaped(part: Program | Eager) -> bool:
-    return isinstance(part, Eager) or bool(part.steps)
+def _shape(part: Program | Eager) -> tuple[int, int, int] | None:
+    if isinstance(part, Eager):
+        return part.shape
+    return part.steps[-1].shape if part.steps else None
+
+
+def _bytes(size: Sequence[int], dtype: torch.dtype) -> int:
+    return math.prod(size) * dtype.itemsize
 
 
 def _typed(shape: Sequence[int], dtype: torch.dtype) -> str:
