@@ -83,7 +83,7 @@ def described(
 ) -> Plan:
     """Return the plan of parts for images of `shape` (B, C, H, W) and `dtype`; the output's dtype is `after`."""
     n, C, H, W = shape
-    size = next((shape for part in reversed(parts) if (shape := _shape(part))), (C, H, W))
+    size = next((found for part in reversed(parts) if (found := _shape(part))), (C, H, W))
     title = f"{_typed(shape, dtype)} -> {_typed((n, *size), after)}"
     ends = n * (C * H * W * dtype.itemsize + math.prod(size) * after.itemsize)
     if backend == "eager":
