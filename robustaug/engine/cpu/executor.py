@@ -109,7 +109,7 @@ def _run(codes, args, sizes, kernels, source, target, mean, scale, planes, tile,
     s = _skip(codes, 0)
     while True:
         n_maps = 0
-        while s < end and kinds[codes[s]] == MAP and n_maps < CHAIN:
+        while s < end and kinds[codes[s]] == MAP and n_maps < CHAIN - 1:
             for entry in range(9):
                 maps[n_maps, entry] = args[s, entry]
             frames[n_maps, 0], frames[n_maps, 1] = sizes[s, 0], sizes[s, 1]
@@ -193,6 +193,7 @@ def _pass(
     px, drawn = tile[0], tile[1]
     count = gather.compose(maps, frames, borders, n_maps, chain, bounds)
     whole = gather.whole_shift(chain, bounds, count)
+    affine = gather.straight(chain, bounds, count, chain[CHAIN - 1])
     height, width = out_height, out_width
     if n_maps > 0:
         height, width = frames[0, 0], frames[0, 1]
@@ -208,8 +209,8 @@ def _pass(
             )  # fmt: skip
         else:
             gather.resample_tile(
-                base, dtype, channels, by_channel, by_row, by_column, height, width, chain, bounds, count, first, n,
-                out_width, px, work,
+                base, dtype, channels, by_channel, by_row, by_column, height, width, chain, bounds, count, affine,
+                first, n, out_width, px, work,
             )  # fmt: skip
         for s in range(begin, end):
             k = codes[s]

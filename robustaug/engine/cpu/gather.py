@@ -18,7 +18,8 @@ TILE = 512
 ZERO, EDGE = 0, 1
 F32, U8 = 0, 1
 f32 = np.float32
-CHAIN = 16  # the most maps that one resampling composes
+CHAIN = 16  # one more than the most maps that one resampling composes
+SEGMENT = 64
 _NEAR = 1e-9
 
 
@@ -82,40 +83,88 @@ def whole_shift(chain, bounds, count):
 
 
 @njit(fastmath={"contract", "nsz"}, error_model="numpy")
-def locate(chain, bounds, count, first, n, width, x, y, weight):
-    """Fill the source positions x, y (n,) of a tile and its coverage weights; return whether any is below 1."""
-    row, column = first // width, first % width
-    m = chain[0]
-    flat = m[6] == 0 and m[7] == 0 and m[8] == 1
-    at = 0
-    while at < n:
-        run = min(width - column, n - at)
-        if flat:
-            # along a row only x grows
-            dx, dy, x0, y0 = m[0], m[3], m[1] * row + m[2] + m[0] * column, m[4] * row + m[5] + m[3] * column
-            for i in range(run):
-                x[at + i], y[at + i] = dx * i + x0, dy * i + y0
-        else:
-            for i in range(run):
-                u, v = np.float64(column + i), np.float64(row)
-                depth = _off_horizon(m[6] * u + m[7] * v + m[8])
-                x[at + i] = (m[0] * u + m[1] * v + m[2]) / depth
-                y[at + i] = (m[3] * u + m[4] * v + m[5]) / depth
-        at += run
-        row += 1
-        column = 0
-    covered = True
+def locate(chain, bounds, count, row, column, n, x, y, weight):
+    """Fill the source positions x, y (n,) of pixels in a row and their coverage weights."""
+    for i in range(n):
+        x[i], y[i], weight[i] = column + i, row, 1
     for k in range(count):
-        if k > 0:
-            _move(chain[k], n, x, y)
+        _move(chain[k], n, x, y)
         height, wide, mode = np.float64(bounds[k, 0]), np.float64(bounds[k, 1]), bounds[k, 2]
         if mode == ZERO:
-            _hide(height, wide, covered, n, x, y, weight)
-            covered = False
+            _hide(height, wide, n, x, y, weight)
         elif mode == EDGE:
             for i in range(n):
                 x[i], y[i] = max(min(x[i], wide - 1), 0.0), max(min(y[i], height - 1), 0.0)
-    return not covered
+
+
+@njit
+def straight(chain, bounds, count, total):
+    """Fill `total` (6,) with the affine map that the chain is where no frame hides anything; False if it is none."""
+    total[0], total[1], total[2], total[3], total[4], total[5] = 1, 0, 0, 0, 1, 0
+    for k in range(count):
+        m = chain[k]
+        if m[6] != 0 or m[7] != 0 or m[8] != 1:
+            return False
+        for c in range(3):
+            u, v = total[c], total[3 + c]
+            total[c], total[3 + c] = m[0] * u + m[1] * v, m[3] * u + m[4] * v
+        total[2] += m[2]
+        total[5] += m[5]
+    return True
+
+
+@njit(error_model="numpy")
+def visible(chain, bounds, count, row, column, n, margin):
+    """Return which of n pixels in a row, from the first to before the last, an affine chain keeps within its frames.
+
+    Args:
+        margin: of every frame, in pixels; a little less than 0 judges pixels on the border itself as outside.
+    """
+    begin, end = 0.0, n - 1.0
+    x, y, dx, dy = np.float64(column), np.float64(row), 1.0, 0.0
+    for k in range(count):
+        m = chain[k]
+        x, y = m[0] * x + m[1] * y + m[2], m[3] * x + m[4] * y + m[5]
+        dx, dy = m[0] * dx + m[1] * dy, m[3] * dx + m[4] * dy
+        for at, by, last in ((x, dx, bounds[k, 1] - 1.0), (y, dy, bounds[k, 0] - 1.0)):
+            least, most = -margin, last + margin
+            if by == 0:
+                if at < least or at > most:
+                    return 0, 0
+            else:
+                enter, leave = (
+                    ((least - at) / by, (most - at) / by) if by > 0 else ((most - at) / by, (least - at) / by)
+                )
+                begin, end = max(begin, np.ceil(enter)), min(end, np.floor(leave))
+    return (int(begin), int(end) + 1) if begin <= end else (0, 0)
+
+
+@njit(fastmath={"contract", "nsz"})
+def step_along(total, row, column, n, height, width, stride_y, stride_x, top, bottom, fx, fy):
+    """As `locate` and `split` for pixels of a row that an affine map takes into the image.
+
+    Positions are float32 relative to a whole pixel that is found anew after SEGMENT pixels: they err by 4e-6 px.
+    """
+    dx, dy = f32(total[0]), f32(total[3])
+    below = stride_y if height > 1 else 0
+    for begin in range(0, n, SEGMENT):
+        u = total[0] * (column + begin) + total[1] * row + total[2]
+        v = total[3] * (column + begin) + total[4] * row + total[5]
+        left, up = np.int64(u), np.int64(v)
+        fu, fv = f32(u - left), f32(v - up)
+        least_x, most_x = f32(-left), f32(max(width - 2, 0) - left)
+        least_y, most_y = f32(-up), f32(max(height - 2, 0) - up)
+        start = up * stride_y + left * stride_x
+        run = min(SEGMENT, n - begin)
+        tops, bottoms = top[begin : begin + run], bottom[begin : begin + run]
+        across, down = fx[begin : begin + run], fy[begin : begin + run]
+        for i in range(run):
+            p, q = fu + dx * f32(i), fv + dy * f32(i)
+            whole_x, whole_y = min(max(np.floor(p), least_x), most_x), min(max(np.floor(q), least_y), most_y)
+            across[i], down[i] = p - whole_x, q - whole_y
+            offset = start + np.int64(np.int32(whole_y)) * stride_y + np.int64(np.int32(whole_x)) * stride_x
+            tops[i] = offset
+            bottoms[i] = offset + below
 
 
 @njit(inline="always")
@@ -138,13 +187,13 @@ def _move(m, n, x, y):
 
 
 @njit(fastmath={"contract", "nsz"})
-def _hide(height, width, covered, n, x, y, weight):
+def _hide(height, width, n, x, y, weight):
     """Multiply the weights by how much of each position's pixel lies in a frame, and move positions into it."""
     for i in range(n):
         u, v = x[i], y[i]
         across, down = np.float32(min(u + 1, width - u)), np.float32(min(v + 1, height - v))
         inside = max(min(across, f32(1)), f32(0)) * max(min(down, f32(1)), f32(0))
-        weight[i] = inside if covered else inside * weight[i]
+        weight[i] *= inside
         x[i], y[i] = max(min(u, width - 1), 0.0), max(min(v, height - 1), 0.0)
 
 
@@ -221,14 +270,59 @@ def read_floats(base, channels, width, stride_c, stride_x, n, top, bottom, fx, f
 
 
 @njit
+def _set(line, value):
+    for i in range(len(line)):
+        line[i] = value
+
+
+@njit
 def resample_tile(
-    base, dtype, channels, stride_c, stride_y, stride_x, height, width, chain, bounds, count, first, n, out_width, px,
-    work,
+    base, dtype, channels, stride_c, stride_y, stride_x, height, width, chain, bounds, count, affine, first, n,
+    out_width, px, work,
 ):  # fmt: skip
-    """Fill px (channels, TILE) by bilinear interpolation at the positions that the chain names."""
+    """Fill px (channels, TILE) by bilinear interpolation at the positions that the chain names.
+
+    `affine` says whether `straight` holds; the map it found lies in the chain's last row.
+    """
     (x, y, fx, fy, weight), (top, bottom), taps = work[:5], work[5:7], work[7]
-    hidden = locate(chain, bounds, count, first, n, out_width, x, y, weight)
-    split(x, y, n, height, width, stride_y, stride_x, top, bottom, fx, fy)
+    total = chain[CHAIN - 1]
+    black = affine  # beyond a pixel around the frames there is nothing, unless an edge repeats
+    for k in range(count):
+        black = black and bounds[k, 2] != EDGE
+    row, column, at, hidden = first // out_width, first % out_width, 0, False
+    while at < n:
+        run = min(out_width - column, n - at)
+        begin, end = visible(chain, bounds, count, row, column, run, -_NEAR) if affine else (0, 0)
+        if begin < end:
+            u, v = at + begin, at + end
+            step_along(
+                total, row, column + begin, end - begin, height, width, stride_y, stride_x, top[u:v], bottom[u:v],
+                fx[u:v], fy[u:v],
+            )  # fmt: skip
+            _set(weight[u:v], f32(1))
+        if end - begin < run:
+            hidden = True
+            low, high = visible(chain, bounds, count, row, column, run, 1.0) if black else (0, run)
+            if low >= high:
+                low, high = begin, end
+            for u, v in ((at, at + low), (at + high, at + run)):
+                _set(weight[u:v], f32(0))
+                _set(top[u:v], 0)
+                _set(bottom[u:v], 0)
+                _set(fx[u:v], f32(0))
+                _set(fy[u:v], f32(0))
+            for u, v in (
+                ((at + low, at + begin), (at + end, at + high)) if begin < end else ((at + low, at + high), (0, 0))
+            ):
+                if u < v:
+                    locate(chain, bounds, count, row, column + u - at, v - u, x[u:v], y[u:v], weight[u:v])
+                    split(
+                        x[u:v], y[u:v], v - u, height, width, stride_y, stride_x, top[u:v], bottom[u:v], fx[u:v],
+                        fy[u:v],
+                    )  # fmt: skip
+        at += run
+        row += 1
+        column = 0
     if dtype == U8:
         read_bytes(base, channels, width, stride_c, stride_x, n, top, bottom, fx, fy, px, taps)
     else:
