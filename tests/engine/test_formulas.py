@@ -5,7 +5,7 @@ import torch
 
 import robustaug
 from robustaug.engine.cpu.backend import supports
-from robustaug.engine.cpu.stage import STAGES
+from robustaug.engine.cpu.stages import STAGES
 from robustaug.ops.operator import SEVERITIES
 from robustaug.pipeline import Pipeline
 from robustaug.registry import lookup

@@ -1,0 +1,1 @@
+"""The CPU: loops compiled by Numba."""

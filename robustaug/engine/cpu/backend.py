@@ -18,7 +18,8 @@ from robustaug import threads
 from robustaug.engine.cpu import executor, formula, gather, statistics, store
 from robustaug.engine.cpu.executor import ADD, EQUALIZE, FORK, FORMULA, JOIN, MAP, STAGE
 from robustaug.engine.cpu.gather import TILE
-from robustaug.engine.cpu.stage import STAGES, compiled_stage
+from robustaug.engine.cpu.stage import compiled_stage
+from robustaug.engine.cpu.stages import STAGES
 from robustaug.engine.source import FormulaError
 from robustaug.jit import dispatcher
 from robustaug.ops.program import Kernel, Step

@@ -16,6 +16,8 @@ from robustaug.engine.cpu.memory import as_pointer
 from robustaug.jit import callback
 
 STAGE_ARGUMENTS = 64
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+"""How stages are compiled; contracting multiplies and adds costs a rounding error less, not more."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,18 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {}
+"""Every stage by the name of its operator; filled by importing `robustaug.engine.cpu.stages`."""
 
 
 def stage(*names: str, channels: Sequence[int] = (), tolerance: float = 1e-5, share: float = 0.0) -> Callable[..., Any]:
-    """Register the function below as the compiled form of the operators called `names`."""
+    """Register the function below as the compiled form of the operators called `names`; see `Stage` for the rest.
+
+    Raises:
+        ValueError: an operator has a stage already.
+    """
+    for name in names:
+        if name in STAGES:
+            raise ValueError(f"{name} has a stage already: {STAGES[name].function.__qualname__}")
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         STAGES.update(dict.fromkeys(names, Stage(function, channels, tolerance, share)))
@@ -53,7 +63,7 @@ def stage(*names: str, channels: Sequence[int] = (), tolerance: float = 1e-5, sh
 def compiled_stage(name: str) -> Any:
     """Return the C callback of a stage: (address of src, address of dst, channels, height, width, address of args)."""
     function = STAGES[name].function
-    body = njit(error_model="numpy", fastmath={"contract", "nsz"})(function)
+    body = njit(**OPTIONS)(function)
 
     def entry(src_: int, dst_: int, channels: int, height: int, width: int, args_: int) -> None:
         src = carray(as_pointer(src_), (channels, height, width), np.float32)
