@@ -47,7 +47,7 @@ def at_border(i, n, border):
 def gaussian_taps(sigma, sigmas):
     """Return (K // 2 + 1,) float64: the middle tap of a Gaussian cut at so many sigmas, and those on one side."""
     sigma = max(sigma, _NO_LENGTH)
-    cut = int(math.floor(sigmas * sigma + 0.5))
+    cut = math.floor(sigmas * sigma + 0.5)
     half = np.empty(cut + 1)
     for k in range(cut + 1):
         half[k] = math.exp(-0.5 * (k / sigma) ** 2)

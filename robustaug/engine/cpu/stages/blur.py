@@ -51,7 +51,7 @@ def published_gaussian_blur(src, dst, args):
 def box_blur(src, dst, args):
     """args: width_px."""
     side = args[0] / 2
-    half = np.empty(max(int(math.ceil(side - 0.5)), 0) + 1)
+    half = np.empty(max(math.ceil(side - 0.5), 0) + 1)
     for k in range(len(half)):
         half[k] = min(max(side - k + 0.5, 0.0), 1.0)
     normalize(half)
@@ -86,7 +86,7 @@ def defocus_blur(src, dst, args):
     """args: radius_px, alias_px."""
     radius = args[0]
     # a ring of zeros as wide as the softening reaches: nothing is lost at the kernel's border
-    kernel = soft_disk(radius, int(math.floor(radius)) + 2, args[1], 2 if radius > 8 else 1, REPEATED)
+    kernel = soft_disk(radius, math.floor(radius) + 2, args[1], 2 if radius > 8 else 1, REPEATED)
     convolve(src, dst, kernel, REFLECTED)
 
 
@@ -102,7 +102,7 @@ def published_defocus_blur(src, dst, args):
 def motion_blur(src, dst, args):
     """args: sigma_px, angle_deg. One-sided Gaussian trail, each step shared between the pixels beside it."""
     sigma, angle = max(args[0], 1e-6), math.radians(args[1])
-    steps = int(math.ceil(4 * sigma)) + 1
+    steps = math.ceil(4 * sigma) + 1
     kernel = np.zeros((2 * steps + 1, 2 * steps + 1))
     total = 0.0
     for step in range(steps):
@@ -131,8 +131,8 @@ def drag(src, dst, radius, sigma, angle_deg):
     down, across, weight = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
     margin, total = np.int64(0), 0.0
     for step in range(2 * radius + 1):
-        across[step] = int(math.ceil(step * math.cos(angle) - 0.5))
-        down[step] = int(math.ceil(step * math.sin(angle) - 0.5))
+        across[step] = math.ceil(step * math.cos(angle) - 0.5)
+        down[step] = math.ceil(step * math.sin(angle) - 0.5)
         if abs(across[step]) >= W or abs(down[step]) >= H:
             across[step] = down[step] = 0  # the trail ends here; what follows weighs nothing
             break
@@ -158,13 +158,13 @@ def zoom_line(n, factor, first, share):
 
     As `robustaug.ops.corruptions.blur.zoomed`: SciPy's zoom of order 1 on the middle, then cut.
     """
-    kept = int(math.ceil(n / factor))
-    grown = max(int(round(kept * factor)), n)
+    kept = math.ceil(n / factor)
+    grown = max(round(kept * factor), n)
     top, skipped = (n - kept) // 2, (grown - n) // 2
     scale = (kept - 1) / max(grown - 1, 1)
     for i in range(n):
         at = (i + skipped) * scale
-        low = min(int(math.floor(at)), kept - 1)
+        low = min(math.floor(at), kept - 1)
         first[i] = top + low
         share[i] = at - low
 
@@ -189,7 +189,7 @@ def zoom_blur(src, dst, args):
     C, H, W = src.shape
     # NumPy's arange takes its second value less its first as the step
     stop, step = round(args[0], 6), 1 + round(args[1], 6) - 1
-    n = max(int(math.ceil((stop - 1) / round(args[1], 6))), 0)
+    n = max(math.ceil((stop - 1) / round(args[1], 6)), 0)
     column, row = np.empty((n, W), np.int32), np.empty((n, H), np.int32)
     right, below = np.empty((n, W), np.float32), np.empty((n, H), np.float32)
     for f in range(n):

@@ -10,7 +10,7 @@ from robustaug.engine.cpu.convolution import compiled, extremes, unit
 from robustaug.engine.cpu.stage import stage
 from robustaug.engine.cpu.stages.blur import drag, mix_lines, read_line, zoom_line
 from robustaug.ops.corruptions.weather import FROST_COLOURS
-from robustaug.ops.image.tone import LUMA
+from robustaug.ops.pixelwise import BLUE, GREEN, RED
 from robustaug.philox import fill_normal, fill_uniform
 
 _f = np.float32
@@ -19,7 +19,7 @@ _OCTAVES, _COARSEST, _ROUGHNESS = 7, 4, 0.7
 _FIRST_PART, _SCATTER_PART = 0, 64
 _GOLDEN = 0x9E3779B9
 _DARK, _BRIGHT = (tuple(_f(level) for level in colour) for colour in FROST_COLOURS)
-_RED, _GREEN, _BLUE = _f(LUMA[0]), _f(LUMA[1]), _f(LUMA[2])
+_RED, _GREEN, _BLUE = _f(RED), _f(GREEN), _f(BLUE)
 
 
 @compiled
@@ -92,7 +92,7 @@ def cubic_line(n, points, at, weights):
     scale = _f(points - 1) / _f(n - 1) if n > 1 else _f(0)
     for i in range(n):
         real = scale * _f(i)
-        low = int(math.floor(real))
+        low = math.floor(real)
         cubic_weights(real - _f(low), weights[i])
         for k in range(4):
             at[i, k] = min(max(low - 1 + k, 0), points - 1)
