@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from robustaug import threads
 from robustaug.ops.operator import Operator
 from robustaug.ops.pixelwise import Number, Pixelwise, nearest
 from robustaug.ops.space import integer, uniform
@@ -86,10 +85,14 @@ class Jpeg(Operator):
         depth = C if C in (1, 3) else 1
         pages = levels.reshape(-1, depth, H, W)
         qualities = quality.repeat_interleave(C // depth).tolist()
-        decoded: list[Any] = [
-            decode_jpeg(encode_jpeg(page, quality=q)) for page, q in zip(pages, qualities, strict=True)
-        ]
-        return torch.stack(decoded).reshape(B, C, H, W).to(image.device).to(image.dtype) / 255
+        decoded = torch.empty_like(pages)
+
+        def code(start: int, stop: int) -> None:
+            for page in range(start, stop):
+                decoded[page] = decode_jpeg(encode_jpeg(pages[page], quality=qualities[page]))
+
+        threads.run(code, len(pages))
+        return decoded.reshape(B, C, H, W).to(image.device).to(image.dtype) / 255
 
 
 @register("image.quantize", tags={"digital", "pixelwise"})
