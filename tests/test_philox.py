@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_rng import KNOWN_ANSWERS, words
 
 from robustaug import philox, threads
 from robustaug.rng import Keys, box_muller, normal_field, to_unit, torch_floats, torch_words, uniform_field
+from tests.test_rng import KNOWN_ANSWERS, words
 
 SHAPES = [(0,), (1,), (2,), (3,), (4,), (5,), (31,), (3, 7, 11), (3, 64, 64)]
 LARGE = [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**62, 2**63 - 1]
