@@ -6,25 +6,24 @@ import math
 
 import numpy as np
 
+from robustaug.engine.cpu.compiled import compiled, spliced, unit
 from robustaug.engine.cpu.convolution import (
     REFLECTED,
     REPEATED,
     at_border,
     bordered,
-    compiled,
     convolve,
     gaussian_taps,
     keep_unit,
     normalize,
     smooth,
     spread,
-    unit,
 )
 from robustaug.engine.cpu.stage import stage
 from robustaug.philox import fill_uniform
 
 
-@compiled
+@spliced
 def smooth_image(src, dst, half, border):
     """Filter every channel with symmetric taps (float64) and keep the values in [0, 1]."""
     taps = np.empty(len(half), np.float32)
@@ -51,14 +50,14 @@ def published_gaussian_blur(src, dst, args):
 def box_blur(src, dst, args):
     """args: width_px."""
     side = args[0] / 2
-    half = np.empty(max(int(math.ceil(side - 0.5)), 0) + 1)
+    half = np.empty(max(math.ceil(side - 0.5), 0) + 1)
     for k in range(len(half)):
         half[k] = min(max(side - k + 0.5, 0.0), 1.0)
     normalize(half)
     smooth_image(src, dst, half, REFLECTED)
 
 
-@compiled
+@spliced
 def soft_disk(radius, wide, alias, near, border):
     """Return (2 wide + 1,) * 2 float64: a disk that sums to 1, softened by a Gaussian of alias cut after `near`."""
     K = 2 * wide + 1
@@ -81,18 +80,18 @@ def soft_disk(radius, wide, alias, near, border):
     return kernel
 
 
-@stage("image.defocus_blur")
+@stage("image.defocus_blur", tolerance=3e-5)
 def defocus_blur(src, dst, args):
-    """args: radius_px, alias_px."""
+    """args: radius_px, alias_px. A wide disk is a sum of thousands of float32 products."""
     radius = args[0]
     # a ring of zeros as wide as the softening reaches: nothing is lost at the kernel's border
-    kernel = soft_disk(radius, int(math.floor(radius)) + 2, args[1], 2 if radius > 8 else 1, REPEATED)
+    kernel = soft_disk(radius, math.floor(radius) + 2, args[1], 2 if radius > 8 else 1, REPEATED)
     convolve(src, dst, kernel, REFLECTED)
 
 
-@stage("imagenet_c.defocus_blur", "cifar_c.defocus_blur")
+@stage("imagenet_c.defocus_blur", "cifar_c.defocus_blur", tolerance=3e-5)
 def published_defocus_blur(src, dst, args):
-    """args: radius_px, alias_px."""
+    """args: radius_px, alias_px. A wide disk is a sum of thousands of float32 products."""
     radius = args[0]
     wide, near = (8, 1) if radius <= 8 else (int(radius), 2)
     convolve(src, dst, soft_disk(radius, wide, args[1], near, REFLECTED), REFLECTED)
@@ -102,7 +101,7 @@ def published_defocus_blur(src, dst, args):
 def motion_blur(src, dst, args):
     """args: sigma_px, angle_deg. One-sided Gaussian trail, each step shared between the pixels beside it."""
     sigma, angle = max(args[0], 1e-6), math.radians(args[1])
-    steps = int(math.ceil(4 * sigma)) + 1
+    steps = math.ceil(4 * sigma) + 1
     kernel = np.zeros((2 * steps + 1, 2 * steps + 1))
     total = 0.0
     for step in range(steps):
@@ -122,7 +121,7 @@ def motion_blur(src, dst, args):
     convolve(src, dst, kernel, REFLECTED)
 
 
-@compiled
+@spliced
 def drag(src, dst, radius, sigma, angle_deg):
     """Drag a plane along ImageMagick's trail; see `robustaug.ops.corruptions.blur.motion_blur`. Nothing is clamped."""
     H, W = src.shape
@@ -131,8 +130,8 @@ def drag(src, dst, radius, sigma, angle_deg):
     down, across, weight = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
     margin, total = np.int64(0), 0.0
     for step in range(2 * radius + 1):
-        across[step] = int(math.ceil(step * math.cos(angle) - 0.5))
-        down[step] = int(math.ceil(step * math.sin(angle) - 0.5))
+        across[step] = math.ceil(step * math.cos(angle) - 0.5)
+        down[step] = math.ceil(step * math.sin(angle) - 0.5)
         if abs(across[step]) >= W or abs(down[step]) >= H:
             across[step] = down[step] = 0  # the trail ends here; what follows weighs nothing
             break
@@ -152,24 +151,24 @@ def published_motion_blur(src, dst, args):
     keep_unit(dst)
 
 
-@compiled
+@spliced
 def zoom_line(n, factor, first, share):
     """Write where each pixel of a side enlarged about its middle comes from: `first` and `share` of the one after.
 
     As `robustaug.ops.corruptions.blur.zoomed`: SciPy's zoom of order 1 on the middle, then cut.
     """
-    kept = int(math.ceil(n / factor))
-    grown = max(int(round(kept * factor)), n)
+    kept = math.ceil(n / factor)
+    grown = max(round(kept * factor), n)
     top, skipped = (n - kept) // 2, (grown - n) // 2
     scale = (kept - 1) / max(grown - 1, 1)
     for i in range(n):
         at = (i + skipped) * scale
-        low = min(int(math.floor(at)), kept - 1)
+        low = min(math.floor(at), kept - 1)
         first[i] = top + low
         share[i] = at - low
 
 
-@compiled
+@spliced
 def read_line(out, line, first, share):
     """Add a line read between its pixels; line has one pixel more than out."""
     for x in range(len(out)):
@@ -177,7 +176,7 @@ def read_line(out, line, first, share):
         out[x] += a + (b - a) * share[x]
 
 
-@compiled
+@spliced
 def mix_lines(out, a, b, share):
     for x in range(len(a)):
         out[x] = a[x] + (b[x] - a[x]) * share
@@ -189,7 +188,7 @@ def zoom_blur(src, dst, args):
     C, H, W = src.shape
     # NumPy's arange takes its second value less its first as the step
     stop, step = round(args[0], 6), 1 + round(args[1], 6) - 1
-    n = max(int(math.ceil((stop - 1) / round(args[1], 6))), 0)
+    n = max(math.ceil((stop - 1) / round(args[1], 6)), 0)
     column, row = np.empty((n, W), np.int32), np.empty((n, H), np.int32)
     right, below = np.empty((n, W), np.float32), np.empty((n, H), np.float32)
     for f in range(n):
@@ -253,3 +252,53 @@ def sharpness(src, dst, args):
                 nine += below[x - 1] + below[x] + below[x + 1]
                 blurred = (nine + four * here[x]) * share
                 out[x] = unit(blurred + (here[x] - blurred) * factor)
+
+
+@compiled
+def count_below(count, limit, a, b, c, d):
+    """Add to each count how many of four rows' values lie below its limit; all int32."""
+    for x in range(len(count)):
+        count[x] += np.int32(a[x] < limit[x]) + np.int32(b[x] < limit[x])
+        count[x] += np.int32(c[x] < limit[x]) + np.int32(d[x] < limit[x])
+
+
+@stage("image.median_blur", tolerance=0.0)
+def median_blur(src, dst, args):
+    """args: width_px, odd.
+
+    Bits of floats that are not negative sort like the floats, so the median is found a bit at a time from the top,
+    a whole row at once: the greatest number that no more than half of the square's values lie below.
+    """
+    C, H, W = src.shape
+    width = int(args[0])
+    radius, n = np.int64(width // 2), width * width
+    down, across = np.zeros(n + 3, np.int64), np.zeros(n + 3, np.int64)
+    for i in range(n):
+        down[i], across[i] = i // width, i % width
+    found, limit, count = np.empty(W, np.int32), np.empty(W, np.int32), np.empty(W, np.int32)
+    median = found.view(np.float32)
+    for c in range(C):
+        wide = bordered(src[c], radius, REPEATED).view(np.int32)
+        for y in range(H):
+            for x in range(W):
+                found[x] = 0
+            for bit in range(29, -1, -1):
+                for x in range(W):
+                    limit[x] = found[x] | (np.int32(1) << np.int32(bit))
+                    count[x] = 0
+                for i in range(0, n - 1, 4):
+                    count_below(
+                        count,
+                        limit,
+                        wide[y + down[i], across[i] :],
+                        wide[y + down[i + 1], across[i + 1] :],
+                        wide[y + down[i + 2], across[i + 2] :],
+                        wide[y + down[i + 3], across[i + 3] :],
+                    )
+                last = wide[y + width - 1, width - 1 :]  # an odd square is fours and one
+                for x in range(W):
+                    below = count[x] + np.int32(last[x] < limit[x])
+                    found[x] = limit[x] if below <= n // 2 else found[x]
+            out = dst[c, y]
+            for x in range(W):
+                out[x] = median[x]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustaug.engine.cpu.convolution import compiled, unit
+from robustaug.engine.cpu.compiled import spliced, unit
 from robustaug.engine.cpu.stage import stage
 
 _f = np.float32
@@ -38,13 +38,17 @@ def contrast(src, dst, args):
     """args: factor."""
     C, H, W = src.shape
     factor = _f(args[0])
+    column = np.empty(W)
     for c in range(C):
-        total = 0.0
+        for x in range(W):
+            column[x] = 0
         for y in range(H):
-            part = _ZERO
+            row = src[c, y]
             for x in range(W):
-                part += src[c, y, x]
-            total += part
+                column[x] += row[x]
+        total = 0.0
+        for x in range(W):
+            total += column[x]
         mean = _f(total / (H * W))
         for y in range(H):
             row, out = src[c, y], dst[c, y]
@@ -55,7 +59,7 @@ def contrast(src, dst, args):
 @stage("imagenet_c.saturate", "cifar_c.saturate", channels=(3,))
 def saturate(src, dst, args):
     """args: factor, shift."""
-    C, H, W = src.shape
+    _C, H, W = src.shape
     factor, shift = _f(args[0]), _f(args[1])
     for y in range(H):
         for x in range(W):
@@ -72,7 +76,7 @@ def saturate(src, dst, args):
             dst[2, y, x] = unit(value * (_ONE - (saturation if grey else (value - blue) * by)))
 
 
-@compiled
+@spliced
 def cell_ends(n, resolution):
     """Return (n,) int64: for each pixel of a side, where its cell ends."""
     cells = max(int(resolution * n + 1e-6), 1)
