@@ -10,25 +10,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from robustaug.engine.cpu.stage import OPTIONS
-
-compiled = njit(cache=True, **OPTIONS)
-inlined = njit(cache=True, forceinline=True, **OPTIONS)
+from robustaug.engine.cpu.compiled import compiled, unit
 
 # int64: a literal would be a type of its own, and compiled anew
 REFLECTED, REPEATED, MIRRORED = np.int64(0), np.int64(1), np.int64(2)
 """Borders, as in `robustaug.ops.image.convolve`: c b | a b c, a a | a b c, b a | a b c."""
 
-_ZERO, _ONE = np.float32(0), np.float32(1)
 _NO_LENGTH = 1e-6  # stands for a width of 0, which must not be divided by
-
-
-@inlined
-def unit(value):
-    """Return a float32 kept in [0, 1]."""
-    return min(max(value, _ZERO), _ONE)
 
 
 @compiled

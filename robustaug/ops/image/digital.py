@@ -89,7 +89,8 @@ class Jpeg(Operator):
 
         def code(start: int, stop: int) -> None:
             for page in range(start, stop):
-                decoded[page] = decode_jpeg(encode_jpeg(pages[page], quality=qualities[page]))
+                coded: Any = encode_jpeg(pages[page], quality=qualities[page])
+                decoded[page] = cast(Tensor, decode_jpeg(coded))
 
         threads.run(code, len(pages))
         return decoded.reshape(B, C, H, W).to(image.device).to(image.dtype) / 255

@@ -5,6 +5,8 @@ Legend: B samples, C channels, H rows, W columns.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,11 +28,15 @@ class MedianBlur(Operator):
 
     width_px = choice([3, 5], unit="px", identity=1, bounds=(1, 31), severity=(3, 5, 7, 9, 11))
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        for width in self.spaces["width_px"].values:
+            if width % 2 != 1:
+                raise ValueError(f"{self.name}: width_px must be odd, got {width:g}")
+
     def formula(self, image: Tensor, width_px: Tensor) -> Tensor:
         out = image
         for width in width_px.unique().tolist():
-            if width % 2 == 0:
-                raise ValueError(f"{self.name}: width_px must be odd, got {width:g}")
             if width > 1:
                 chosen = (width_px == width).nonzero()[:, 0]
                 out = out.index_copy(0, chosen, _median(image[chosen], int(width)))

@@ -87,6 +87,11 @@ def test_median_blur_is_opencvs(photo, width):
     assert (run("median_blur", photo, width_px=width) == cv2.medianBlur(photo, width)).all()
 
 
+def test_median_blur_refuses_an_even_width():
+    with pytest.raises(ValueError, match=r"image\.median_blur: width_px must be odd, got 4"):
+        robustaug.create("image.median_blur", width_px=[3, 4])
+
+
 @pytest.mark.parametrize("clip", [2.0, 4.0])
 @pytest.mark.parametrize("size", [(128, 128), (144, 200), (250, 170)])
 def test_clahe_is_opencvs(size, clip):

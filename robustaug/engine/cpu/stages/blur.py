@@ -6,25 +6,24 @@ import math
 
 import numpy as np
 
+from robustaug.engine.cpu.compiled import compiled, spliced, unit
 from robustaug.engine.cpu.convolution import (
     REFLECTED,
     REPEATED,
     at_border,
     bordered,
-    compiled,
     convolve,
     gaussian_taps,
     keep_unit,
     normalize,
     smooth,
     spread,
-    unit,
 )
 from robustaug.engine.cpu.stage import stage
 from robustaug.philox import fill_uniform
 
 
-@compiled
+@spliced
 def smooth_image(src, dst, half, border):
     """Filter every channel with symmetric taps (float64) and keep the values in [0, 1]."""
     taps = np.empty(len(half), np.float32)
@@ -58,7 +57,7 @@ def box_blur(src, dst, args):
     smooth_image(src, dst, half, REFLECTED)
 
 
-@compiled
+@spliced
 def soft_disk(radius, wide, alias, near, border):
     """Return (2 wide + 1,) * 2 float64: a disk that sums to 1, softened by a Gaussian of alias cut after `near`."""
     K = 2 * wide + 1
@@ -81,18 +80,18 @@ def soft_disk(radius, wide, alias, near, border):
     return kernel
 
 
-@stage("image.defocus_blur")
+@stage("image.defocus_blur", tolerance=3e-5)
 def defocus_blur(src, dst, args):
-    """args: radius_px, alias_px."""
+    """args: radius_px, alias_px. A wide disk is a sum of thousands of float32 products."""
     radius = args[0]
     # a ring of zeros as wide as the softening reaches: nothing is lost at the kernel's border
     kernel = soft_disk(radius, math.floor(radius) + 2, args[1], 2 if radius > 8 else 1, REPEATED)
     convolve(src, dst, kernel, REFLECTED)
 
 
-@stage("imagenet_c.defocus_blur", "cifar_c.defocus_blur")
+@stage("imagenet_c.defocus_blur", "cifar_c.defocus_blur", tolerance=3e-5)
 def published_defocus_blur(src, dst, args):
-    """args: radius_px, alias_px."""
+    """args: radius_px, alias_px. A wide disk is a sum of thousands of float32 products."""
     radius = args[0]
     wide, near = (8, 1) if radius <= 8 else (int(radius), 2)
     convolve(src, dst, soft_disk(radius, wide, args[1], near, REFLECTED), REFLECTED)
@@ -122,7 +121,7 @@ def motion_blur(src, dst, args):
     convolve(src, dst, kernel, REFLECTED)
 
 
-@compiled
+@spliced
 def drag(src, dst, radius, sigma, angle_deg):
     """Drag a plane along ImageMagick's trail; see `robustaug.ops.corruptions.blur.motion_blur`. Nothing is clamped."""
     H, W = src.shape
@@ -152,7 +151,7 @@ def published_motion_blur(src, dst, args):
     keep_unit(dst)
 
 
-@compiled
+@spliced
 def zoom_line(n, factor, first, share):
     """Write where each pixel of a side enlarged about its middle comes from: `first` and `share` of the one after.
 
@@ -169,7 +168,7 @@ def zoom_line(n, factor, first, share):
         share[i] = at - low
 
 
-@compiled
+@spliced
 def read_line(out, line, first, share):
     """Add a line read between its pixels; line has one pixel more than out."""
     for x in range(len(out)):
@@ -177,7 +176,7 @@ def read_line(out, line, first, share):
         out[x] += a + (b - a) * share[x]
 
 
-@compiled
+@spliced
 def mix_lines(out, a, b, share):
     for x in range(len(a)):
         out[x] = a[x] + (b[x] - a[x]) * share
@@ -253,3 +252,53 @@ def sharpness(src, dst, args):
                 nine += below[x - 1] + below[x] + below[x + 1]
                 blurred = (nine + four * here[x]) * share
                 out[x] = unit(blurred + (here[x] - blurred) * factor)
+
+
+@compiled
+def count_below(count, limit, a, b, c, d):
+    """Add to each count how many of four rows' values lie below its limit; all int32."""
+    for x in range(len(count)):
+        count[x] += np.int32(a[x] < limit[x]) + np.int32(b[x] < limit[x])
+        count[x] += np.int32(c[x] < limit[x]) + np.int32(d[x] < limit[x])
+
+
+@stage("image.median_blur", tolerance=0.0)
+def median_blur(src, dst, args):
+    """args: width_px, odd.
+
+    Bits of floats that are not negative sort like the floats, so the median is found a bit at a time from the top,
+    a whole row at once: the greatest number that no more than half of the square's values lie below.
+    """
+    C, H, W = src.shape
+    width = int(args[0])
+    radius, n = np.int64(width // 2), width * width
+    down, across = np.zeros(n + 3, np.int64), np.zeros(n + 3, np.int64)
+    for i in range(n):
+        down[i], across[i] = i // width, i % width
+    found, limit, count = np.empty(W, np.int32), np.empty(W, np.int32), np.empty(W, np.int32)
+    median = found.view(np.float32)
+    for c in range(C):
+        wide = bordered(src[c], radius, REPEATED).view(np.int32)
+        for y in range(H):
+            for x in range(W):
+                found[x] = 0
+            for bit in range(29, -1, -1):
+                for x in range(W):
+                    limit[x] = found[x] | (np.int32(1) << np.int32(bit))
+                    count[x] = 0
+                for i in range(0, n - 1, 4):
+                    count_below(
+                        count,
+                        limit,
+                        wide[y + down[i], across[i] :],
+                        wide[y + down[i + 1], across[i + 1] :],
+                        wide[y + down[i + 2], across[i + 2] :],
+                        wide[y + down[i + 3], across[i + 3] :],
+                    )
+                last = wide[y + width - 1, width - 1 :]  # an odd square is fours and one
+                for x in range(W):
+                    below = count[x] + np.int32(last[x] < limit[x])
+                    found[x] = limit[x] if below <= n // 2 else found[x]
+            out = dst[c, y]
+            for x in range(W):
+                out[x] = median[x]

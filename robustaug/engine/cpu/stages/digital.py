@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustaug.engine.cpu.convolution import compiled, unit
+from robustaug.engine.cpu.compiled import spliced, unit
 from robustaug.engine.cpu.stage import stage
 
 _f = np.float32
 _ZERO, _ONE = _f(0), _f(1)
 
 
-@compiled
+@spliced
 def cell_ends(n, resolution):
     """Return (n,) int64: for each pixel of a side, where its cell ends."""
     cells = max(int(resolution * n + 1e-6), 1)

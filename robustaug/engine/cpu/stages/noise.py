@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from robustaug.engine.cpu.convolution import compiled, inlined, unit
+from robustaug.engine.cpu.compiled import inlined, spliced, unit
 from robustaug.engine.cpu.stage import stage
 from robustaug.philox import fill_uniform, natural_log
 
@@ -64,7 +64,7 @@ def exponential(x):
     return (p * t * t + t + _ONE) * power
 
 
-@compiled
+@spliced
 def large_counts(mean, u, out):
     """Write Poisson counts for means of 4 and more; `robustaug.ops.image.noise` has the formula."""
     for i in range(len(out)):
@@ -75,7 +75,7 @@ def large_counts(mean, u, out):
         out[i] = max(np.floor(count + (_f(-8 / 405) + w2 * (_f(7 / 810) + w2 * _f(1 / 270))) / m), _ZERO)
 
 
-@compiled
+@spliced
 def small_counts(mean, u, share, below, count):
     """Write Poisson counts for means up to 4: count how often the distribution function lies below u."""
     for i in range(len(count)):

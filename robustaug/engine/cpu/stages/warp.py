@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from robustaug.engine.cpu.convolution import MIRRORED, compiled, gaussian_taps, smooth, unit
+from robustaug.engine.cpu.compiled import compiled, spliced, unit
+from robustaug.engine.cpu.convolution import MIRRORED, gaussian_taps, smooth
 from robustaug.engine.cpu.stage import stage
 from robustaug.philox import fill_uniform
 
@@ -21,7 +22,7 @@ def as_grid(at, n):
     return min(max(place, _ZERO), _f(n - 1))
 
 
-@compiled
+@spliced
 def three_points(H, W, affine_px, k0, k1, low, high):
     """Return (2, 3) float64, output to input: takes three points, moved at random, back to where they were."""
     drawn = np.empty(6, np.float32)
@@ -56,14 +57,14 @@ def elastic_transform(src, dst, args):
     """
     C, H, W = src.shape
     alpha = args[0]
-    corners = np.uint64(args[3]), np.uint64(args[4]), np.uint64(args[5]), np.uint64(args[6])
-    shake = np.uint64(args[7]), np.uint64(args[8]), np.uint64(args[9]), np.uint64(args[10])
-    matrix = three_points(H, W, args[2], *corners)
+    k0, k1, low, high = np.uint64(args[3]), np.uint64(args[4]), np.uint64(args[5]), np.uint64(args[6])
+    matrix = three_points(H, W, args[2], k0, k1, low, high)
+    k0, k1, low, high = np.uint64(args[7]), np.uint64(args[8]), np.uint64(args[9]), np.uint64(args[10])
     field, raw = np.empty((2, H, W)), np.empty((H, W))
     drawn = np.empty(H * W, np.float32)
     taps = gaussian_taps(args[1], 3.0)
     for axis in range(2):
-        fill_uniform(drawn, axis * H * W, *shake)
+        fill_uniform(drawn, axis * H * W, k0, k1, low, high)
         flat = raw.reshape(-1)
         for i in range(H * W):
             flat[i] = 2 * drawn[i] - 1

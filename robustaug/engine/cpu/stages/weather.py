@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from robustaug.engine.cpu.convolution import compiled, extremes, unit
+from robustaug.engine.cpu.compiled import compiled, spliced, unit
+from robustaug.engine.cpu.convolution import extremes
 from robustaug.engine.cpu.stage import stage
 from robustaug.engine.cpu.stages.blur import drag, mix_lines, read_line, zoom_line
 from robustaug.ops.corruptions.weather import FROST_COLOURS
@@ -22,7 +23,7 @@ _DARK, _BRIGHT = (tuple(_f(level) for level in colour) for colour in FROST_COLOU
 _RED, _GREEN, _BLUE = _f(RED), _f(GREEN), _f(BLUE)
 
 
-@compiled
+@spliced
 def plasma(side, decay, k0, k1, low, high):
     """Return (M, M) float64 in [0, 1]; see `robustaug.ops.corruptions.weather.plasma`."""
     M = 1
@@ -61,8 +62,8 @@ def plasma(side, decay, k0, k1, low, high):
 def fog(src, dst, args):
     """args: strength, decay, mist."""
     C, H, W = src.shape
-    key = np.uint64(args[2]), np.uint64(args[3]), np.uint64(args[4]), np.uint64(args[5])
-    mist = plasma(max(H, W), args[1], *key)
+    k0, k1, low, high = np.uint64(args[2]), np.uint64(args[3]), np.uint64(args[4]), np.uint64(args[5])
+    mist = plasma(max(H, W), args[1], k0, k1, low, high)
     strength = _f(args[0])
     brightest = _ZERO
     for c in range(C):
@@ -126,7 +127,7 @@ def other_key(k0, part):
     return k0 ^ np.uint64(_GOLDEN * (part + 1) & 0xFFFFFFFF)
 
 
-@compiled
+@spliced
 def clouds(H, W, k0, k1, low, high):
     """Return (H, W) float32 in [0, 1]; see `robustaug.ops.image.fractal.clouds`."""
     out = np.zeros((H, W), np.float32)
@@ -200,8 +201,8 @@ def snow(src, dst, args):
     mean, spread, threshold = _f(args[0]), _f(args[1]), _f(args[3])
     share = _f(args[6])
     drawn = np.empty((H, W), np.float32)
-    key = np.uint64(args[8]), np.uint64(args[9]), np.uint64(args[10]), np.uint64(args[11])
-    fill_normal(drawn.reshape(-1), 0, *key)
+    k0, k1, low, high = np.uint64(args[8]), np.uint64(args[9]), np.uint64(args[10]), np.uint64(args[11])
+    fill_normal(drawn.reshape(-1), 0, k0, k1, low, high)
     for y in range(H):
         for x in range(W):
             drawn[y, x] = mean + spread * drawn[y, x]
