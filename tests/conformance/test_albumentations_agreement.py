@@ -6,12 +6,12 @@ with the difference. Together with test_torchvision_agreement.py every image ope
 
 import numpy as np
 import pytest
-import test_torchvision_agreement as torchvision_agreement
 import torch
 from sklearn.datasets import load_sample_images
 
 import robustaug
 from robustaug.rng import Keys, uniform_field
+from tests.conformance import test_torchvision_agreement as torchvision_agreement
 
 cv2 = pytest.importorskip("cv2")
 A = pytest.importorskip("albumentations")
