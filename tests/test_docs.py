@@ -41,7 +41,9 @@ def run(source: str, **given):
 
 
 @pytest.mark.parametrize(
-    ("at", "name"), [(0, "image.film_grain"), (1, "attack.momentum"), (2, "data.rings")], ids=lambda value: str(value)
+    ("at", "name"),
+    [(0, "image.film_grain"), (1, "image.middle_grain"), (2, "attack.momentum"), (3, "data.rings")],
+    ids=lambda value: str(value),
 )
 def test_what_contributing_registers_works(registered, at, name):
     run(blocks("CONTRIBUTING.md", "python")[at])
@@ -65,7 +67,7 @@ def test_what_contributing_registers_works(registered, at, name):
 
 
 def test_every_example_of_contributing_is_tested():
-    assert len(blocks("CONTRIBUTING.md", "python")) == 3
+    assert len(blocks("CONTRIBUTING.md", "python")) == 4
 
 
 def test_the_suite_of_contributing_is_valid():
@@ -84,11 +86,14 @@ def test_the_experiment_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    loader, direct = blocks("README.md", "python")
+    loader, fast, direct = blocks("README.md", "python")
     dataset = torch.utils.data.TensorDataset(torch.rand(4, 3, 16, 16), torch.arange(4))
     made = run(loader.replace('device="cuda"', 'device="cpu"'), dataset=dataset)
     images, labels = next(iter(made["loader"]))[:2]
     assert images.shape == (4, 3, 16, 16)
+    levels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    scope = run(fast, pipeline=made["pipeline"], images=levels)
+    assert scope["batch"].dtype == torch.float32
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
     given = {"robustaug": robustaug, "images": images, "labels": labels, "network": network}
     scope = run(direct, **given, mean=[0.5] * 3, std=[0.2] * 3)
