@@ -13,10 +13,10 @@ from numba import njit
 
 from robustaug.engine.cpu.stage import OPTIONS
 
-compiled = njit(cache=True, **OPTIONS)
+compiled = njit(**OPTIONS)
 """For what several functions call."""
 
-inlined = njit(cache=True, forceinline=True, **OPTIONS)
+inlined = njit(forceinline=True, **OPTIONS)
 """For a few operations on numbers inside a loop, which vectorises only when they are part of it."""
 
 spliced = njit(inline="always", **OPTIONS)

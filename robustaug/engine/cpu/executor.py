@@ -7,7 +7,6 @@ in one of a few float32 planes of this thread.
 """
 
 # Numba compiles what is here: annotations would say "int" where it has int64.
-# ruff: noqa: ANN
 
 from __future__ import annotations
 
