@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,20 +82,21 @@ class Jpeg(Operator):
     def formula(self, image: Tensor, quality: Tensor) -> Tensor:
         from torchvision.io import decode_jpeg, encode_jpeg
 
-        levels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-        B, C, H, W = levels.shape
+        _, C, H, W = image.shape
         depth = C if C in (1, 3) else 1
-        pages = levels.reshape(-1, depth, H, W)
+        pages = image.detach().cpu().reshape(-1, depth, H, W)
         qualities = quality.repeat_interleave(C // depth).tolist()
-        decoded = torch.empty_like(pages)
+        out = torch.empty(pages.shape, dtype=pages.dtype)
 
-        def code(start: int, stop: int) -> None:
-            for page in range(start, stop):
-                coded: Any = encode_jpeg(pages[page], quality=qualities[page])
-                decoded[page] = cast(Tensor, decode_jpeg(coded))
+        def recode(start: int, stop: int) -> None:
+            with torch.inference_mode(out.is_inference()):  # the mode is each thread's own
+                for i in range(start, stop):  # a page at a time stays in the cache
+                    levels = (pages[i] * 255).round_().clamp_(0, 255).to(torch.uint8)
+                    decoded: Any = decode_jpeg(encode_jpeg(levels, quality=qualities[i]))
+                    torch.div(decoded.to(out.dtype), 255, out=out[i])
 
-        threads.run(code, len(pages))
-        return decoded.reshape(B, C, H, W).to(image.device).to(image.dtype) / 255
+        threads.run(recode, len(pages))
+        return out.reshape(image.shape).to(image.device)
 
 
 @register("image.quantize", tags={"digital", "pixelwise"})

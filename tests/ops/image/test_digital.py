@@ -57,3 +57,21 @@ def test_quantize_leaves_that_many_levels(levels):
     out = robustaug.create("image.quantize", levels=levels)(torch.linspace(0, 1, 1000).reshape(1, 1, -1))
     assert len(out.unique()) == levels
     assert torch.allclose(out.unique(), torch.linspace(0, 1, levels))
+
+
+@pytest.mark.parametrize("thread_count", [1, 2])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_jpeg_pages_are_each_samples_own_on_any_number_of_threads(thread_count, channels):
+    image = torch.rand(5, channels, 20, 17, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(thread_count)
+    try:
+        operator = robustaug.create("image.jpeg", quality=(5, 90))
+        whole = operator(image)
+        for i in range(5):
+            assert torch.equal(operator(image[i], index=i), whole[i])
+        with torch.inference_mode():
+            assert torch.equal(operator(image), whole)
+        assert torch.equal(operator(image.double()).float(), whole)
+    finally:
+        torch.set_num_threads(before)
