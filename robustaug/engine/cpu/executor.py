@@ -28,6 +28,7 @@ PLANES = 4
 
 _NOWHERE, _TO_PLANE, _TO_SUM, _TO_OUTPUT, _TO_STATISTIC = range(5)
 _RAW, _NO_PLANE = -1, -2
+_NO_MAPS = np.int64(0)  # a literal is a type of its own, compiled anew
 _FORMULA_ARGUMENTS = 6
 
 call_loop = caller(_FORMULA_ARGUMENTS)
@@ -220,7 +221,7 @@ def _pass(
             elif kinds[k] == JOIN:
                 other, type_, c, y, x = _from(fork, source, planes, height, width)
                 gather.copy_tile(
-                    other, type_, channels, c, y, x, height, width, chain, bounds, 0, first, n, out_width, drawn
+                    other, type_, channels, c, y, x, height, width, chain, bounds, _NO_MAPS, first, n, out_width, drawn
                 )
                 _mix(channels, n, px, drawn, args[s, 0])
             else:
