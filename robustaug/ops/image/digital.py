@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,19 +85,20 @@ class Jpeg(Operator):
 
         _, C, H, W = image.shape
         depth = C if C in (1, 3) else 1
-        pages = image.detach().cpu().reshape(-1, depth, H, W)
+        # NumPy within the threads: torch would use several threads of its own in each of them
+        pages = image.detach().cpu().reshape(-1, depth, H, W).numpy()
         qualities = quality.repeat_interleave(C // depth).tolist()
-        out = torch.empty(pages.shape, dtype=pages.dtype)
+        out = np.empty_like(pages)
+        white = pages.dtype.type(255)
 
         def recode(start: int, stop: int) -> None:
-            with torch.inference_mode(out.is_inference()):  # the mode is each thread's own
-                for i in range(start, stop):  # a page at a time stays in the cache
-                    levels = (pages[i] * 255).round_().clamp_(0, 255).to(torch.uint8)
-                    decoded: Any = decode_jpeg(encode_jpeg(levels, quality=qualities[i]))
-                    torch.div(decoded.to(out.dtype), 255, out=out[i])
+            for i in range(start, stop):  # a page at a time stays in the cache
+                levels = np.rint(pages[i] * white).clip(0, 255).astype(np.uint8)
+                decoded: Any = decode_jpeg(encode_jpeg(torch.from_numpy(levels), quality=qualities[i]))
+                np.divide(decoded.numpy(), white, out=out[i])
 
         threads.run(recode, len(pages))
-        return out.reshape(image.shape).to(image.device)
+        return torch.from_numpy(out).reshape(image.shape).to(image.device)
 
 
 @register("image.quantize", tags={"digital", "pixelwise"})
