@@ -21,10 +21,11 @@ from robustaug.data.source import Source
 from robustaug.evaluate import summary
 from robustaug.evaluate.gates import GateResult, Limits, check_figures, check_gates
 from robustaug.evaluate.records import Records
-from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
+from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite, make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
+from robustaug.models.fingerprint import model_fingerprint
 from robustaug.train.recipe import Recipe, Spec, TrainData
 from robustaug.train.trainer import train
 

@@ -1,8 +1,9 @@
-"""The one driver of gradient attacks.
+"""The one driver of attacks.
 
-An attack only says where to begin (`init`) and where to go next (`step`). The driver owns the rest: which samples
-still stand, packing them, gradients, restarts, counting, the best point, and verification. All randomness comes
-from one key a sample, so a sample's result does not depend on the batch it came in (up to the model's rounding).
+An attack only says where to begin (`init`) and where to go next (`step`); it reaches the model through `Ask`. The
+driver owns the rest: which samples still stand, packing them, rounds, counting, the best point, checkpoints and
+verification. All randomness comes from one key a sample, so a sample's result does not depend on the batch it came
+in (up to the model's rounding).
 
 Legend: B samples, ... the rest of a sample's shape, K classes.
 """
@@ -10,31 +11,36 @@ Legend: B samples, ... the rest of a sample's shape, K classes.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.inputs import check_class_range, check_classes, check_eps, check_samples, eps_rows
+from robustaug.attacks.ask import Ask
+from robustaug.attacks.execution import Execution
+from robustaug.attacks.inputs import check_class_range, check_classes, check_eps, check_samples, eps_rows, mask_rows
+from robustaug.attacks.session import Session
 from robustaug.attacks.state import AttackResult, AttackWarning, State
-from robustaug.attacks.verify import broken, verify
 from robustaug.models.classifier import logits_of, require_eval
 from robustaug.rng import Keys
 
 if TYPE_CHECKING:
-    from robustaug.attacks.gradient import GradientAttack
+    from robustaug.attacks.attack import Attack
 
 
 def run(
-    attack: GradientAttack,
+    attack: Attack,
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     keys: Keys | None = None,
     eps: float | str | Tensor | None = None,
     target: Tensor | None = None,
+    mask: Tensor | None = None,
+    execution: Execution | None = None,
 ) -> AttackResult:
-    """Search for a point that breaks the model near each sample; stop at the first one found.
+    """Search for a point that breaks the model near each sample.
 
     The model is left exactly as it was found: mode, buffers, gradients and `requires_grad`.
 
@@ -45,76 +51,62 @@ def run(
         keys: one a sample; seed 0 and the position in the batch when left out.
         eps: a number, a fraction such as "8/255", or one a sample (B,); the attack's own when left out.
         target: (B,) int64 for a targeted attack; a random wrong class a sample when left out.
+        mask: bool, of the shape of x or of one sample: the values that may be changed.
+        execution: batches, precision, compilation, progress, checkpoints.
 
     Raises:
-        TypeError: x, y or target of a wrong type, or a model that returns no logits.
-        ValueError: a model in train mode or without gradients, or values, shapes or devices that do not fit.
+        TypeError: x, y, target or mask of a wrong type, or a model that returns no logits.
+        ValueError: a model in train mode, without gradients or with probabilities for logits, or values, shapes or
+            devices that do not fit.
 
     Warns:
-        AttackWarning: the model returns probabilities, NaN, or gradients of zero.
+        AttackWarning: the model returns NaN, or gradients of zero.
     """
+    execution = execution or Execution()
     check_samples(model, x, y, attack.threat)
     require_eval(model)
     budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x)
     keys = _check_keys(keys, x)
     _check_target(attack, target, x)
+    allowed = None if mask is None else mask_rows(mask, x)
     with torch.inference_mode(False), torch.enable_grad():
         # clones: tensors made in inference mode cannot take part in a gradient
         x, y, budget = x.detach().clone(), y.detach().clone().long(), budget.clone()
         if not len(x):
             return _empty(x)
-        with torch.no_grad():
-            logits = logits_of(model(x.clone()))  # a clone each time: the model may work in place
+        logits = clean_logits(model, x, execution.batch_size)
         check_class_range("y", y, logits.shape[1])
         for words in suspicions(logits):
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
         label = _labels(attack, y, target, keys, logits.shape[1])
-        return _search(attack, model, x, label, budget, keys, broken(logits, label, attack.targeted))
+        session = Session(model, execution, attack.threat, x, label, logits, budget, keys, allowed, attack.targeted)
+        session.resume(attack)
+        attack.pursue(session)
+        result = session.result()
+        _warn_of_gradients(int(session.asked.sum()), int(result.silent.sum()))
+        if execution.checkpoint is not None:
+            Path(execution.checkpoint).unlink(missing_ok=True)  # it has served
+        return result
 
 
-def _search(
-    attack: GradientAttack, model: nn.Module, x: Tensor, label: Tensor, eps: Tensor, keys: Keys, success: Tensor
-) -> AttackResult:
-    found, best = x.clone(), torch.full_like(eps, -torch.inf)
-    forwards, backwards = torch.ones_like(label), torch.zeros_like(label)
-    moved = torch.zeros_like(success)  # had a gradient at least once
-    radius = attack.threat.radius(x, eps)
-    success = success.clone()
-    standing = (~success & (radius > 0)).nonzero()[:, 0]
-    asked = standing
-    for restart in range(attack.restarts):
-        if not len(standing):
-            break
-        at = standing
-        state = attack.init(x[at], label[at], radius[at], keys[at].fold(restart))
-        while True:
-            last = state.steps == attack.steps
-            logits, loss, grad = _ask(attack, model, state, last)
-            fell = broken(logits, state.label, attack.targeted)
-            better = fell | (loss > best[at])
-            found[at] = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), state.x, found[at])
-            best[at] = torch.where(better, loss, best[at])
-            forwards[at] += 1
-            success[at] = fell
-            left = (~fell).nonzero()[:, 0]  # the step's one wait for the device
-            if last or not len(left):
-                break
-            if len(left) < len(at):
-                at, state, loss, grad = at[left], state.take(left), loss[left], grad[left]
-            backwards[at] += 1
-            moved[at] |= grad.flatten(1).any(1)
-            state = attack.step(state, loss, grad)
-        standing = standing[~success[standing]]
-    silent = ~success & ~moved & (backwards > 0)
-    _warn_of_gradients(len(asked), int(silent.sum()))
-    verified = torch.zeros_like(success)
-    rows = success.nonzero()[:, 0]
-    verified[rows] = verify(model, x[rows], found[rows], label[rows], eps[rows], attack.threat, attack.targeted)
-    norm = attack.threat.norm.measure(found.double() - x.double())
-    return AttackResult(found, success, norm, forwards, backwards, verified, silent)
+def clean_logits(model: nn.Module, x: Tensor, batch_size: int | None) -> Tensor:
+    """Return the logits (B, K) of the model itself at x.
+
+    Raises:
+        ValueError: the model returns probabilities.
+    """
+    with torch.no_grad():
+        parts = x.split(batch_size or len(x))
+        logits = torch.cat([logits_of(model(part.clone())) for part in parts])  # a model may work in place
+    if are_probabilities(logits):
+        raise ValueError(
+            "the model returns probabilities (its rows are >= 0 and sum to 1), which starve gradients and make it look "
+            "robust; return logits, or wrap it: robustaug.attacks.masking.LogProbabilities(model)"
+        )
+    return logits
 
 
-def perturb(attack: GradientAttack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) -> Tensor:
+def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) -> Tensor:
     """Return the attack's last point for each sample: the inner step of adversarial training.
 
     No early stop, no best point, no verification, and no wait for the device. The caller chooses the model's mode
@@ -142,34 +134,27 @@ def perturb(attack: GradientAttack, model: nn.Module, x: Tensor, y: Tensor, keys
         x, y = x.detach().clone(), y.detach().clone()
         if not len(x):
             return x
-        label = _labels(attack, y, None, keys, _classes(model, x)) if attack.targeted else y
-        state = attack.init(x, label, attack.threat.radius(x, eps), keys.fold(0))
-        for _ in range(attack.steps):
-            _, loss, grad = _ask(attack, model, state)
-            state = attack.step(state, loss, grad)
+        logits = _clean_if_wanted(attack, model, x)
+        label = _labels(attack, y, None, keys, logits.shape[1]) if attack.targeted else y
+        ask = Ask(lambda points: model(points.clone()), Execution())
+        state = attack.init(State(attack.threat.around(x, eps), label, logits, keys.fold(0), x), ask)
+        while state.steps < attack.steps:
+            state = attack.step(state, ask)
         return state.x.detach()
 
 
-def _ask(attack: GradientAttack, model: nn.Module, state: State, last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits (B, K), the loss (B,) to push up and its gradient (B, ...): zeros at the last point."""
-    if last:
-        with torch.no_grad():
-            logits = logits_of(model(state.x.clone()))
-            return logits, attack.objective(logits, state.label), torch.zeros_like(state.x)
-    x = state.x.detach().requires_grad_()
-    logits = logits_of(model(x.clone()))
-    loss = attack.objective(logits, state.label)
-    if not loss.requires_grad:
-        raise ValueError(
-            "the model's output has no gradient (it detaches or rounds it); gradient attacks cannot judge it"
-        )
-    # with respect to the input alone: the parameters' .grad stays as it was
-    [grad] = torch.autograd.grad(loss.sum(), x, allow_unused=True)
-    grad = torch.zeros_like(x) if grad is None else torch.nan_to_num(grad, nan=0.0)
-    return logits.detach(), loss.detach(), grad
+def _clean_if_wanted(attack: Attack, model: nn.Module, x: Tensor) -> Tensor:
+    """Return logits (B, K) of x; zeros where only their number is of interest and is known."""
+    known: Any = getattr(model, "num_classes", None)
+    if isinstance(known, int) and not attack.reads_logits:
+        return x.new_zeros(len(x), known)
+    if not attack.targeted and not attack.reads_logits:
+        return x.new_zeros(len(x), 1)
+    with torch.no_grad():
+        return logits_of(model(x.clone()))
 
 
-def _labels(attack: GradientAttack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
+def _labels(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
     """Return the class each sample is led away from or, when targeted, towards."""
     if not attack.targeted:
         return y
@@ -181,14 +166,6 @@ def _labels(attack: GradientAttack, y: Tensor, target: Tensor | None, keys: Keys
     return target
 
 
-def _classes(model: nn.Module, x: Tensor) -> int:
-    known: Any = getattr(model, "num_classes", None)
-    if isinstance(known, int):
-        return known
-    with torch.no_grad():
-        return logits_of(model(x.clone())).shape[1]
-
-
 def _check_keys(keys: Keys | None, x: Tensor) -> Keys:
     keys = Keys.of(0, len(x)) if keys is None else keys
     if len(keys) != len(x):
@@ -196,7 +173,7 @@ def _check_keys(keys: Keys | None, x: Tensor) -> Keys:
     return keys.to(x.device)
 
 
-def _check_target(attack: GradientAttack, target: Tensor | None, x: Tensor) -> None:
+def _check_target(attack: Attack, target: Tensor | None, x: Tensor) -> None:
     if target is None:
         return
     if not attack.targeted:
@@ -204,18 +181,17 @@ def _check_target(attack: GradientAttack, target: Tensor | None, x: Tensor) -> N
     check_classes("target", target, x)
 
 
+def are_probabilities(logits: Tensor) -> bool:
+    """Whether rows (B, K) are all >= 0 and sum to 1."""
+    rows = logits.double()
+    return bool(len(rows)) and bool(((rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < 1e-4)).all())
+
+
 def suspicions(logits: Tensor) -> list[str]:
     """Return what about a model's clean outputs (B, K) makes an attack's figures less than they seem, in words."""
-    words = []
     if nan := int(logits.isnan().any(1).sum()):
-        words.append(f"the model returns NaN for {nan} of {len(logits)} clean samples; they never count as broken")
-    rows = logits.double()
-    if bool(((rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < 1e-4)).all()):
-        words.append(
-            "the model seems to return probabilities (its rows sum to 1), which starves gradients and makes it look "
-            "robust; return logits instead"
-        )
-    return words
+        return [f"the model returns NaN for {nan} of {len(logits)} clean samples; they never count as broken"]
+    return []
 
 
 def _warn_of_gradients(asked: int, silent: int) -> None:
@@ -224,13 +200,12 @@ def _warn_of_gradients(asked: int, silent: int) -> None:
             f"{silent} of {asked} attacked samples had a gradient of exactly zero at every step; that they stood is no "
             "evidence of robustness: try loss='margin', or an attack that needs no gradients"
         )
-        warnings.warn(message, AttackWarning, stacklevel=5)  # of the attack's caller
+        warnings.warn(message, AttackWarning, stacklevel=4)  # of the attack's caller
 
 
 def _empty(x: Tensor) -> AttackResult:
     def none(dtype: torch.dtype) -> Tensor:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
-    counts = none(torch.int64)
-    flags = none(torch.bool)
-    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone())
+    flags, counts = none(torch.bool), none(torch.int64)
+    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts)

@@ -39,12 +39,18 @@ def check_samples(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Non
     least, greatest = (float(v) for v in torch.aminmax(x.detach()))
     if math.isnan(least):
         raise ValueError("x holds NaN; leave those samples out")
-    slip = SLIP * (threat.high - threat.low) if math.isfinite(threat.high - threat.low) else 0.0
-    if least < threat.low - slip or greatest > threat.high + slip or math.isinf(greatest - least):
-        hint = "divide by 255" if greatest > 10 * threat.high else "undo the normalisation, or set box"
-        raise ValueError(
-            f"x must lie in the box [{threat.low:g}, {threat.high:g}], got values in [{least:g}, {greatest:g}]; {hint}"
-        )
+    slip = slip_of(threat)
+    low, high = (torch.as_tensor(side, dtype=x.dtype, device=x.device) for side in (threat.low, threat.high))
+    outside = (x < low - slip) | (x > high + slip)
+    if math.isinf(greatest - least) or bool(outside.any()):
+        hint = "divide by 255" if greatest > 10 * float(high.max()) else "undo the normalisation, or set box"
+        sides = f"[{float(low.min()):g}, {float(high.max()):g}]"
+        raise ValueError(f"x must lie in the box {sides}, got values in [{least:g}, {greatest:g}]; {hint}")
+
+
+def slip_of(threat: Threat) -> float:
+    """Return how far beside the box a value may be."""
+    return SLIP * threat.width if math.isfinite(threat.width) else 0.0
 
 
 def check_classes(what: str, classes: Tensor, x: Tensor) -> None:
@@ -73,14 +79,18 @@ def check_class_range(what: str, classes: Tensor, number: int) -> None:
         raise ValueError(f"{what} must be in 0 to {number - 1}, the model's classes; got {int(outside[0])}")
 
 
-def read_eps(eps: Any) -> float:
+def read_eps(eps: Any, may_be_endless: bool = False) -> float:
     """Read a budget: a number >= 0, or a fraction such as "8/255".
+
+    Args:
+        may_be_endless: infinity is a budget too.
 
     Raises:
         ValueError: anything else.
     """
     value = parse_ratio(eps)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if not good or (math.isinf(value) and not may_be_endless):
         raise ValueError(f"eps must be a finite number >= 0 or a fraction such as '8/255', got {eps!r}")
     return float(value)
 
@@ -94,12 +104,13 @@ def check_eps(eps: float, threat: Threat, values: int = 1) -> None:
     Raises:
         ValueError: names what was probably meant.
     """
-    most = (threat.high - threat.low) * threat.norm.of_ones(values)
+    if math.isinf(eps):
+        return  # no limit, which is no slip
+    most = (1.0 if threat.norm.name == "L0" else threat.width) * threat.norm.of_ones(values)
     if eps > most * (1 + SLIP):
-        hint = f"; did you mean {eps:g}/255?" if eps <= 255 and threat.high - threat.low <= 1 else ""
+        hint = f"; did you mean {eps:g}/255?" if eps <= 255 and threat.width <= 1 and threat.norm.name == "Linf" else ""
         raise ValueError(
-            f"eps must be <= {most:g}, the whole box [{threat.low:g}, {threat.high:g}] in {threat.norm.name}, "
-            f"got {eps:g}{hint}"
+            f"eps must be <= {most:g}, the whole box of width {threat.width:g} in {threat.norm.name}, got {eps:g}{hint}"
         )
 
 
@@ -114,7 +125,7 @@ def eps_rows(eps: Any, threat: Threat, x: Tensor) -> Tensor:
     """
     values = math.prod(x.shape[1:])
     if not isinstance(eps, Tensor) or eps.ndim == 0:
-        number = read_eps(float(eps) if isinstance(eps, Tensor) else eps)
+        number = read_eps(float(eps) if isinstance(eps, Tensor) else eps, may_be_endless=True)
         check_eps(number, threat, values)
         return torch.full((len(x),), number, dtype=torch.float64, device=x.device)
     if eps.shape != x.shape[:1]:
@@ -122,6 +133,25 @@ def eps_rows(eps: Any, threat: Threat, x: Tensor) -> Tensor:
     rows = eps.to(x.device, torch.float64)
     if len(rows):
         least, greatest = (float(v) for v in torch.aminmax(rows))
-        check_eps(read_eps(greatest), threat, values)
+        check_eps(read_eps(greatest, may_be_endless=True), threat, values)
         read_eps(least)
     return rows
+
+
+def mask_rows(mask: Any, x: Tensor) -> Tensor:
+    """Return which values of each sample may be changed, (B, ...) bool on the device of x.
+
+    Args:
+        mask: bool, of the shape of x or one that broadcasts to it.
+
+    Raises:
+        TypeError: not a bool tensor.
+        ValueError: a shape that does not fit.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a bool tensor, true where values may be changed, got {kind}")
+    try:
+        return mask.detach().to(x.device).expand(x.shape).clone()
+    except RuntimeError:
+        raise ValueError(f"mask must broadcast to x {tuple(x.shape)}, got {tuple(mask.shape)}") from None

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TINY = 1e-12
+
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     """Return -log softmax(logits)[label], (B,) float64."""
@@ -28,4 +30,35 @@ def margin(logits: Tensor, label: Tensor) -> Tensor:
     return (others.max(1).values[:, None] - own)[:, 0]
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "margin": margin}
+def margin_to(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
+    """Return the logit of `target` (B,) minus that of the label, (B,) float64."""
+    logits = logits.double()
+    return (logits.gather(1, target[:, None]) - logits.gather(1, label[:, None]))[:, 0]
+
+
+def dlr(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the difference of logits ratio, (B,) float64: the margin over the gap from the first to the third logit.
+
+    It does not change when the logits are shifted or scaled. Below three classes there is no third: the margin.
+    Croce & Hein 2020, arXiv:2003.01690, equation 6.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, label)
+    top = logits.double().topk(3, dim=1).values
+    return margin(logits, label) / (top[:, 0] - top[:, 2] + TINY)
+
+
+def dlr_to(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
+    """Return the difference of logits ratio towards a class `target` (B,), (B,) float64.
+
+    Below four classes there is no fourth logit: the margin to the target. Croce & Hein 2020, arXiv:2003.01690,
+    equation 7.
+    """
+    if logits.shape[1] < 4:
+        return margin_to(logits, label, target)
+    top = logits.double().topk(4, dim=1).values
+    return margin_to(logits, label, target) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+"""Losses that lead away from a class; all but "dlr" lead towards it when negated."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from robustaug.attacks.gradient import GradientAttack
+from robustaug.attacks.ask import Ask
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.state import State
 from robustaug.registry import register
-from robustaug.rng import Keys
 
 
 @register("attack.pgd", tags={"gradient"})
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PGD(GradientAttack):
+class PGD(Attack):
     """Climb the loss in steps of equal length from a random start, projected after each.
 
     Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", arXiv:1706.06083.
@@ -24,6 +24,9 @@ class PGD(GradientAttack):
         steps: gradients a restart.
         step_size: length of a step in the norm: a number or a fraction such as "2/255"; 2.5 eps / steps when left out.
         random_start: begin anywhere in the ball; otherwise at the sample itself.
+        loss: what is pushed up: "ce" (cross-entropy), "margin" (best other logit minus the true one), or "dlr" (the
+            margin over the gap from the first to the third logit).
+        eot: passes a gradient is averaged over, for models that are random.
 
     >>> import torch
     >>> from robustaug import create, wrap
@@ -36,20 +39,25 @@ class PGD(GradientAttack):
     steps: int = 10  # type: ignore[assignment]
     step_size: float | str | None = None
     random_start: bool = True
+    loss: str = "ce"  # type: ignore[misc]
+    eot: int = 1
+
+    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_count("steps")
-        self._check_start(self.random_start, self.step_size)
+        self.check_count("steps")
+        self.check_count("eot")
+        self.check_start(self.random_start, self.step_size)
 
-    def init(self, clean: Tensor, label: Tensor, eps: Tensor, keys: Keys) -> State:
-        start = self.threat.start(clean, eps, keys) if self.random_start else clean
-        return State(clean, label, eps, keys, start)
+    def init(self, start: State, ask: Ask) -> State:
+        return start.at(start.ball.start(start.keys)) if self.random_start else start
 
-    def step(self, state: State, loss: Tensor, grad: Tensor) -> State:
+    def step(self, state: State, ask: Ask) -> State:
+        grad = ask.gradient(state.x, self.objective, state.label, repeats=self.eot).grad
         size = (
             2.5 * state.eps / self.steps
             if self.step_size is None
             else torch.full_like(state.eps, float(self.step_size))
         )
-        return state.moved(self.threat.climb(state.clean, state.x, grad, size, state.eps))
+        return state.moved(state.ball.climb(state.x, grad, size))

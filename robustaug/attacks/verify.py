@@ -11,9 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.inputs import SLIP
-from robustaug.attacks.threat import Threat
+from robustaug.attacks.inputs import slip_of
+from robustaug.attacks.threat import Ball
 from robustaug.models.classifier import logits_of
+
+MOST = 512
+"""Samples a pass, so that any number of witnesses can be checked."""
 
 
 def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
@@ -26,37 +29,46 @@ def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
     return answers & (said == label if targeted else said != label)
 
 
-def verify(
-    model: nn.Module, clean: Tensor, x_adv: Tensor, label: Tensor, eps: Tensor, threat: Threat, targeted: bool = False
-) -> Tensor:
+def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
     """Check again that each `x_adv` is allowed and breaks the model.
 
     The norm is measured in float64 and may exceed eps by one millionth; the box is exact but for rounding of the
     clean sample; the model is asked without autocast and TF32, at another batch size than the whole batch.
 
     Args:
-        clean, x_adv: (B, ...).
+        ball: the clean samples, the budgets, the box and the mask.
+        x_adv: (B, ...).
         label: (B,) int64, the true class, or the target when targeted.
-        eps: (B,) the budgets.
 
     Returns:
         (B,) bool.
     """
-    clean, x_adv = clean.detach(), x_adv.detach()
-    if not len(clean):
-        return torch.zeros(0, dtype=torch.bool, device=clean.device)
-    near = threat.norm.measure(x_adv.double() - clean.double()) <= eps.double() * (1 + 1e-6)
-    slip = SLIP * (threat.high - threat.low) if threat.high - threat.low < torch.inf else 0.0
-    inside = ((x_adv >= threat.low - slip) & (x_adv <= threat.high + slip)).flatten(1).all(1)
+    x_adv = x_adv.detach()
+    if not len(x_adv):
+        return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
     # a single sample is asked twice in a batch of two: the attack may have asked for it alone itself
     asked, size = (x_adv, (len(x_adv) + 1) // 2) if len(x_adv) > 1 else (torch.cat([x_adv, x_adv]), 2)
-    with torch.no_grad(), _full_precision(asked.device):
+    size = min(size, MOST)
+    with torch.no_grad(), full_precision(asked.device):
         logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])
-    return near & inside & broken(logits[: len(x_adv)], label, targeted)
+    return allowed(ball, x_adv) & broken(logits[: len(x_adv)], label, targeted)
+
+
+def allowed(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: x_adv is within eps but for one millionth, inside the box, and unchanged off the mask."""
+    near = ball.measure(x_adv) <= ball.eps * (1 + 1e-6)
+    slip = slip_of(ball.threat)
+    low, high = (
+        torch.as_tensor(v, dtype=x_adv.dtype, device=x_adv.device) for v in (ball.threat.low, ball.threat.high)
+    )
+    inside = ((x_adv >= low - slip) & (x_adv <= high + slip)).flatten(1).all(1)
+    if ball.mask is None:
+        return near & inside
+    return near & inside & ((x_adv == ball.clean) | ball.mask).flatten(1).all(1)
 
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """No autocast; on CUDA no TF32 in matrix products and convolutions either. Put back afterwards."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":

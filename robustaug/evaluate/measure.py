@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustaug import registry
+from robustaug.attacks.driver import are_probabilities
+from robustaug.attacks.masking import LogProbabilities
 from robustaug.attacks.state import AttackWarning
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make, spec_name
@@ -150,6 +152,7 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
     attack = make(plan.spec)
+    model = attackable(bench)
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
@@ -158,7 +161,7 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
-            result = attack(bench.model, x, y, keys=keys, eps=plan.severity)
+            result = attack(model, x, y, keys=keys, eps=plan.severity)
         judged = _judged(batch, _logits(bench.model, result.x_adv))
         broken = (result.success & result.verified).cpu().numpy()
         rows.append(
@@ -180,6 +183,14 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         "backwards": float(samples["backwards"].mean()),
     }
     return Measured(samples, metrics, _examples(before=before, after=after))
+
+
+def attackable(bench: Bench) -> nn.Module:
+    """Return the model as attacks are run on it: a model that returns probabilities gets its logits back."""
+    with torch.inference_mode():
+        first = next(iter(batches(bench.test, bench.batch_size)))
+        logits = bench.model(_unit(first.image, bench.device))
+    return LogProbabilities(bench.model) if are_probabilities(logits) else bench.model
 
 
 def _shaped_as(shape: tuple[int, int, int], spec: Any) -> dict[str, Any]:

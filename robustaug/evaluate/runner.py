@@ -19,12 +19,13 @@ import torch
 
 import robustaug
 from robustaug import atomic
-from robustaug.attacks.driver import suspicions
+from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
 from robustaug.evaluate.measure import Bench, fit_scores, logits_and_features, measure, missing_scores
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
+from robustaug.models.fingerprint import model_fingerprint
 from robustaug.trust.calibration import TEMPERATURE_BOUNDS, fit_temperature
 
 Progress = Callable[[int, int, str], None]
@@ -126,15 +127,6 @@ def write_cohorts(folder: Path, source: Source) -> None:
         pq.write_table(pa.table(columns), aside)
 
 
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """Return the SHA-256 over the names, shapes and bytes of a model's state, as hex."""
-    digest = hashlib.sha256(repr(model).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, wants_scores: bool) -> Bench:
     temperature = None
     if data.validation is not None:
@@ -159,7 +151,13 @@ def _attack_limits(model: str, records: Records) -> list[str]:
     if not attacked:
         return []
     clean = records.samples(records.cells(model=model, kind="clean")[0], ["logits"])
-    sentences = [f"{model}: {words}." for words in suspicions(torch.tensor(clean["logits"]))]
+    logits = torch.tensor(clean["logits"])
+    sentences = [f"{model}: {words}." for words in suspicions(logits)]
+    if are_probabilities(logits):
+        sentences.append(
+            f"{model}: it returns probabilities (its rows sum to 1), which starve gradients; attacks were run on their "
+            "logarithms instead."
+        )
     for scenario in dict.fromkeys(cell.scenario for cell in attacked):
         cell = max((c for c in attacked if c.scenario == scenario), key=lambda c: c.metrics.get("silent", 0.0))
         if silent := cell.metrics.get("silent", 0.0):

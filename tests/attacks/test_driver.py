@@ -4,7 +4,9 @@ from torch import nn
 
 import robustaug
 from robustaug.attacks.driver import perturb
+from robustaug.attacks.masking import LogProbabilities
 from robustaug.attacks.state import AttackWarning, State
+from robustaug.attacks.threat import NORMS, Threat
 from robustaug.models.classifier import wrap
 from robustaug.rng import Keys
 
@@ -188,11 +190,13 @@ def test_targets_are_reached_or_not_counted():
         assert (model(some.x_adv).argmax(1) != y)[some.success].all()
 
 
-def test_probabilities_are_warned_of():
+def test_probabilities_are_refused_and_can_be_undone():
     model = nn.Sequential(network(), nn.Softmax(1)).eval()
     x, y = data(model)
-    with pytest.warns(AttackWarning, match="seems to return probabilities"):
+    with pytest.raises(ValueError, match="returns probabilities"):
         pgd()(model, x, y)
+    undone = pgd()(LogProbabilities(model), x, y)
+    assert torch.equal(undone.success, pgd()(model[0], x, y).success)
 
 
 def test_a_model_without_slope_is_warned_of():
@@ -312,12 +316,15 @@ def test_perturb_leads_towards_targets():
 
 
 def test_a_state_packs_every_row():
-    state = State(torch.rand(4, 2), torch.arange(4), torch.rand(4), Keys.of(0, 4), torch.rand(4, 2))
+    ball = Threat(NORMS["L2"]).around(torch.rand(4, 2), torch.arange(4.0, dtype=torch.float64), torch.rand(4, 2) > 0.5)
+    state = State(ball, torch.arange(4), torch.rand(4, 3), Keys.of(0, 4), torch.rand(4, 2))
     state = state.moved(state.x + 1, speed=torch.arange(4.0)).moved(state.x)
     small = state.take(torch.tensor([3, 0]))
     assert small.steps == 2
     assert small.label.tolist() == small.keys.index.tolist() == [3, 0]
     assert small.memory["speed"].tolist() == [3.0, 0.0]
+    assert torch.equal(small.clean, state.clean[[3, 0]])
+    assert torch.equal(small.ball.mask, ball.mask[[3, 0]])
 
 
 def test_hugging_face_outputs_are_understood():

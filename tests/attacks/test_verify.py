@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustaug.attacks.threat import NORMS, Threat
+from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.attacks.verify import broken, verify
 
 THREAT = Threat(NORMS["Linf"])
@@ -18,7 +18,8 @@ class Sign(nn.Module):
 
 def check(clean, x_adv, eps=0.2, model=None, **extra):
     label = (clean.flatten(1)[:, 0] > 0.5).long()
-    return verify(model or Sign(), clean, x_adv, label, torch.full((len(clean),), eps), THREAT, **extra)
+    ball = Ball(THREAT, clean, torch.full((len(clean),), eps, dtype=torch.float64))
+    return verify(model or Sign(), ball, x_adv, label, **extra)
 
 
 def test_a_witness_must_be_near_inside_the_box_and_wrong():

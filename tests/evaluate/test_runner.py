@@ -7,9 +7,10 @@ from robustaug.config import validate
 from robustaug.evaluate import summary
 from robustaug.evaluate.compare import compare
 from robustaug.evaluate.records import Records
-from robustaug.evaluate.runner import EvalData, locked, model_fingerprint, run_suite
+from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import wrap
+from robustaug.models.fingerprint import model_fingerprint
 
 CPU = torch.device("cpu")
 SUITE = {

@@ -1,0 +1,196 @@
+"""The one way from an attack to the model: asks it, counts the passes, and remembers what broke it.
+
+Legend: B samples, ... the rest of a sample's shape, K classes, M classes of interest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from robustaug.attacks.execution import Execution
+from robustaug.models.classifier import logits_of
+
+Loss = Callable[..., Tensor]
+"""From logits (B, K) and tensors with one row a sample to what is pushed up, (B,)."""
+
+View = Callable[[Tensor, slice], Tensor]
+"""From points (B, ...) of the rows `slice` to what the model is shown, differentiable."""
+
+
+class Answer(NamedTuple):
+    """What the model said, and how the loss grows: logits (B, K), loss (B,) and its gradient (B, ...)."""
+
+    logits: Tensor
+    loss: Tensor
+    grad: Tensor
+
+
+class Witness(Protocol):
+    """Is told of every point the model is shown."""
+
+    def reserve(self, forwards: int) -> None:
+        """Refuse passes beyond the budget."""
+        ...
+
+    def spent(self, forwards: int, backwards: int, grad: Tensor | None) -> None:
+        """Count passes of every sample; `grad` (B, ...) is what they brought."""
+        ...
+
+    def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
+        """Look at points (B, ...), the model's logits (B, K) there, and the loss (B,) if there was one."""
+        ...
+
+    def of(self, rows: Tensor) -> Witness:
+        """Return the witness of some samples, by positions; a sample may come several times."""
+        ...
+
+
+class Ask:
+    """Ask a model about points in bounded batches.
+
+    Points that are shown to the model itself may be witnesses: whatever breaks it is kept, at whichever step.
+
+    Attributes:
+        model: returns logits, or an object with `.logits`; made by `Execution.prepare`.
+        execution: how to ask.
+        witness: is told of every point; None for nobody.
+    """
+
+    def __init__(self, model: Callable[[Tensor], Any], execution: Execution, witness: Witness | None = None) -> None:
+        self.model = model
+        self.execution = execution
+        self.witness = witness
+
+    def of(self, rows: Tensor) -> Ask:
+        """Return the same for some of the samples, by positions; a sample may come several times."""
+        return Ask(self.model, self.execution, None if self.witness is None else self.witness.of(rows))
+
+    def logits(self, x: Tensor, loss: Loss | None = None, *rows: Tensor, keep: bool = True) -> Tensor:
+        """Return the logits (B, K) at x, without gradient.
+
+        Args:
+            loss: what the attack pushes up, a function of the logits and `rows`; the point where it is highest is
+                remembered.
+            rows: tensors with one row a sample.
+            keep: x may be a witness; false where x is no point that the attack may return, or where samples come
+                several times.
+        """
+        self._reserve(1)
+        with torch.no_grad():
+            logits = _joined([self._forward(x[part]) for part in self._parts(x)])
+            value = None if loss is None else loss(logits, *rows)
+        self._tell(x, logits, value, keep, None, forwards=1)
+        return logits
+
+    def gradient(
+        self,
+        x: Tensor,
+        loss: Loss,
+        *rows: Tensor,
+        view: View | None = None,
+        keep: bool = True,
+        repeats: int = 1,
+    ) -> Answer:
+        """Return logits, loss and the loss's gradient with respect to x.
+
+        Args:
+            x: (B, ...) points, or whatever `view` turns into points.
+            loss: called with the logits and the same rows of each tensor in `rows`.
+            view: what is shown to the model; x itself when left out.
+            keep: what the model is shown may be a witness; false where it is no point that the attack may return.
+            repeats: passes to average over, for a model (or a view) that is random: expectation over transformation
+                (Athalye et al. 2018, arXiv:1802.00420).
+
+        Raises:
+            ValueError: the model's output has no gradient.
+        """
+        self._reserve(repeats)
+        parts = [self._graded(x, loss, rows, view, repeats, part) for part in self._parts(x)]
+        logits, value, grad, shown = (_joined(column) for column in zip(*parts, strict=True))
+        self._tell(shown, logits, value, keep, grad, forwards=repeats, backwards=repeats)
+        return Answer(logits, value, grad)
+
+    def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) at x and the gradients (B, M, ...) of those of `classes` (B, M)."""
+        count = classes.shape[1]
+        self._reserve(1)
+        logits, grads = [], []
+        for part in self._parts(x):
+            leaf = x[part].detach().requires_grad_()
+            output = self._forward(leaf)
+            _require_slope(output)
+            chosen = output.gather(1, classes[part])
+            columns = [
+                torch.autograd.grad(chosen[:, m].sum(), leaf, retain_graph=m + 1 < count, allow_unused=True)[0]
+                for m in range(count)
+            ]
+            grads.append(torch.stack([_finite(column, leaf) for column in columns], dim=1))
+            logits.append(output.detach())
+        found, grad = _joined(logits), _joined(grads)
+        self._tell(x, found, None, True, grad, forwards=1, backwards=count)
+        return found, grad
+
+    def _graded(
+        self, x: Tensor, loss: Loss, rows: tuple[Tensor, ...], view: View | None, repeats: int, part: slice
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        total: tuple[Tensor, ...] | None = None
+        for _ in range(repeats):
+            leaf = x[part].detach().requires_grad_()
+            shown = leaf if view is None else view(leaf, part)
+            logits = self._forward(shown)
+            value = loss(logits, *(row[part] for row in rows))
+            _require_slope(value)
+            # with respect to the input alone: the parameters' .grad stays as it was
+            [grad] = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+            found = (logits.detach(), value.detach(), _finite(grad, leaf), shown.detach())
+            total = found if total is None else tuple(a + b for a, b in zip(total, found, strict=True))
+        assert total is not None, "repeats is at least 1"
+        logits, value, grad, shown = total if repeats == 1 else tuple(t / repeats for t in total)
+        return logits, value, grad, shown
+
+    def _forward(self, x: Tensor) -> Tensor:
+        with self.execution.reduced(x.device):
+            return logits_of(self.model(x)).to(x.dtype)
+
+    def _parts(self, x: Tensor) -> Iterator[slice]:
+        size = self.execution.batch_size or max(1, len(x))
+        return (slice(start, start + size) for start in range(0, max(1, len(x)), size))
+
+    def _reserve(self, forwards: int) -> None:
+        if self.witness is not None:
+            self.witness.reserve(forwards)
+
+    def _tell(
+        self,
+        x: Tensor,
+        logits: Tensor,
+        loss: Tensor | None,
+        keep: bool,
+        grad: Tensor | None,
+        forwards: int,
+        backwards: int = 0,
+    ) -> None:
+        if self.witness is None:
+            return
+        self.witness.spent(forwards, backwards, grad)
+        if keep:
+            self.witness.saw(x, logits, loss)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
+
+
+def _require_slope(value: Tensor) -> None:
+    if not value.requires_grad:
+        raise ValueError(
+            "the model's output has no gradient (it detaches or rounds it); gradient attacks cannot judge it"
+        )
+
+
+def _finite(grad: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach(), nan=0.0)

@@ -1,0 +1,115 @@
+"""How an attack runs, apart from what it does: batches, precision, layout, compilation, progress, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robustaug.models.classifier import logits_of
+
+PRECISIONS = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Progress(NamedTuple):
+    """How far an attack is.
+
+    Attributes:
+        attack: its name.
+        total, standing: samples in all, and those that are not broken yet.
+        fraction: of the attack's steps that are done, 0 to 1.
+        seconds, seconds_left: since the start, and expected at the pace so far.
+    """
+
+    attack: str
+    total: int
+    standing: int
+    fraction: float
+    seconds: float
+    seconds_left: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that stand so far."""
+        return self.standing / max(1, self.total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How to run an attack; none of it changes what an attack searches, up to rounding.
+
+    Attributes:
+        batch_size: most samples a pass of the model; all that stand when left out.
+        precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
+            model itself, and counts only where that breaks too.
+        channels_last: lay images out as B H W C in memory.
+        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
+        budget: most forward passes a sample; the attack ends before it would need more.
+        patience: steps between two looks at which samples still stand, where looking means waiting for the device.
+        progress: called after each step.
+        checkpoint: a file that is written while the attack runs; a run that finds it goes on from there.
+        checkpoint_every_s: seconds between two checkpoints.
+    """
+
+    batch_size: int | None = None
+    precision: str = "full"
+    channels_last: bool = False
+    compile: bool = False
+    budget: int | None = None
+    patience: int = 8
+    progress: Callable[[Progress], None] | None = None
+    checkpoint: Path | str | None = None
+    checkpoint_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ValueError: names the field, its value and what is allowed.
+        """
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {self.precision!r}")
+        for key in ("batch_size", "budget", "patience"):
+            value = getattr(self, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{key} must be a whole number >= 1, got {value!r}")
+        if not self.checkpoint_every_s >= 0:
+            raise ValueError(f"checkpoint_every_s must be >= 0, got {self.checkpoint_every_s!r}")
+
+    def reduced(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the search asks the model."""
+        dtype = PRECISIONS[self.precision]
+        return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+    def prepare(self, model: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
+        """Return what the search asks: the model in the wanted layout, compiled where that is wanted."""
+        asked: Callable[[Tensor], Any] = model
+        if self.compile:
+            asked = torch.compile(model, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
+        layout = torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format
+
+        def ask(x: Tensor) -> Any:
+            # a copy each time: the model may work in place
+            copy = x.clone(memory_format=layout)
+            if not self.compile:
+                return asked(copy)
+            spare = bucket(len(x)) - len(x)
+            filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
+            # CUDA graphs write each answer to the same place
+            return _rows(asked(filled), len(x))
+
+        return ask
+
+
+def bucket(size: int) -> int:
+    """Return the least power of two that is at least `size`, so that few sizes are ever compiled."""
+    return 1 << max(0, size - 1).bit_length()
+
+
+def _rows(output: Any, count: int) -> Tensor:
+    return logits_of(output)[:count].clone()

@@ -1,0 +1,300 @@
+"""What is known while a model is attacked: which samples fell, by which points, at what cost.
+
+Legend: B samples, ... the rest of a sample's shape, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from robustaug import atomic
+from robustaug.attacks.ask import Ask
+from robustaug.attacks.execution import Execution, Progress
+from robustaug.attacks.state import AttackResult, State
+from robustaug.attacks.threat import Ball, Threat, per_row
+from robustaug.attacks.verify import broken, full_precision, verify
+from robustaug.models.classifier import logits_of
+from robustaug.models.fingerprint import model_fingerprint
+from robustaug.rng import Keys
+
+if TYPE_CHECKING:
+    from robustaug.attacks.attack import Attack
+
+_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "asked")
+
+
+class Spent(Exception):  # noqa: N818 - no error: the budget is used up, and the attack ends
+    """The next passes would go beyond the budget."""
+
+
+class Session:
+    """One model and one set of samples under attack, by one attack or by several in turn.
+
+    Attributes:
+        x: (B, ...) the clean samples. label: (B,) the class to lead away from, or towards when targeted.
+        logits: (B, K) of the clean samples. eps: (B,) float64. ball: where the samples may go.
+        found: (B, ...) the best point of each sample. norm: (B,) its distance, infinite where nothing broke the model.
+        loss: (B,) the highest of the samples that stand.
+        success, by, forwards, backwards: as in `AttackResult`.
+        moved: (B,) bool, had a gradient at least once. asked: (B,) bool, some attack worked on the sample.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        execution: Execution,
+        threat: Threat,
+        x: Tensor,
+        label: Tensor,
+        logits: Tensor,
+        eps: Tensor,
+        keys: Keys,
+        mask: Tensor | None,
+        targeted: bool,
+    ) -> None:
+        self.model, self.execution, self.threat = model, execution, threat
+        self.x, self.label, self.logits, self.eps, self.keys, self.targeted = x, label, logits, eps, keys, targeted
+        self.ball = threat.around(x, eps, mask)
+        self.ask = execution.prepare(model, x)
+        wrong = broken(logits, label, targeted)
+        self.wrong = wrong
+        self.found, self.success = x.clone(), wrong.clone()
+        self.norm = torch.where(wrong, 0.0, torch.full_like(eps, torch.inf))
+        self.loss = torch.full_like(eps, -torch.inf)
+        self.by = torch.where(wrong, 0, -1)
+        self.forwards, self.backwards = torch.ones_like(label), torch.zeros_like(label)
+        self.moved, self.asked = torch.zeros_like(wrong), torch.zeros_like(wrong)
+        self.number = 0  # of the attack at work
+        self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
+        self.started = self.saved = time.perf_counter()
+        self.place: dict[str, Any] | None = None  # where an earlier run stopped
+        self.restored: dict[str, Tensor] = {}
+
+    # --- running ---
+
+    def pursue(self, attack: Attack, number: int = 0, rows: Tensor | None = None) -> None:
+        """Run all rounds of `attack`, each on the samples that still stand.
+
+        Args:
+            number: tells attacks in turn apart: in `by`, in checkpoints, and in the random numbers.
+            rows: positions of the samples to work on; all that stand when left out.
+        """
+        if self.place is not None and self.place["number"] > number:
+            return
+        self.number, self.minimal = number, attack.minimal
+        keys = self.keys if number == 0 else self.keys.fold(f"attack {number}")
+        rounds = attack.rounds(self.logits.shape[1])
+        try:
+            for turn in range(rounds):
+                if self.place is not None and self.place["round"] > turn:
+                    continue
+                self._round(attack, turn, rounds, keys.fold(turn), rows)
+        except Spent:
+            pass
+
+    def _round(self, attack: Attack, turn: int, rounds: int, keys: Keys, rows: Tensor | None) -> None:
+        if self.place is not None:
+            at, state = self._restored_state(keys, turn)
+            self.place = None
+        else:
+            at = self.standing(rows)
+            if not len(at):
+                return
+            start = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], self.x[at], turn)
+            self.asked[at] = True
+            state = attack.init(start, self._asking(at, start))
+        at, state = self._packed(at, state)
+        while state.steps < attack.steps and len(at):
+            state = attack.step(state, self._asking(at, state))
+            self._report(attack, (turn + state.steps / attack.steps) / rounds)
+            if not self.x.is_cuda or state.steps % self.execution.patience == 0:
+                at, state = self._packed(at, state)
+            self._save(at, state)
+        if len(at):
+            attack.finish(state, self._asking(at, state))
+
+    def standing(self, rows: Tensor | None = None) -> Tensor:
+        """Return the positions of the samples to go on with, among `rows`."""
+        open_ = self._open(slice(None)) & (self.ball.eps > 0)
+        at = open_.nonzero()[:, 0]
+        return at if rows is None else at[torch.isin(at, rows)]
+
+    def _open(self, at: Tensor | slice) -> Tensor:
+        """Whether a better point is still wanted."""
+        endless = self.eps[at].isinf() & ~self.wrong[at]
+        return ~self.success[at] | endless if self.minimal else ~self.success[at]
+
+    def _packed(self, at: Tensor, state: State) -> tuple[Tensor, State]:
+        """Drop the samples that fell or are done."""
+        left = self._open(at)
+        if "done" in state.memory:
+            left &= ~state.memory["done"]
+        rows = left.nonzero()[:, 0]  # the wait for the device
+        return (at, state) if len(rows) == len(at) else (at[rows], state.take(rows))
+
+    def _asking(self, at: Tensor, state: State) -> Ask:
+        return Ask(self.ask, self.execution, _Rows(self, at, state.ball))
+
+    def _report(self, attack: Attack, fraction: float) -> None:
+        if self.execution.progress is not None:
+            seconds = time.perf_counter() - self.started
+            left = seconds * (1 - fraction) / max(fraction, 1e-9)
+            standing = int((~self.success).sum())
+            self.execution.progress(Progress(attack.name, len(self.x), standing, fraction, seconds, left))
+
+    # --- ending ---
+
+    def result(self) -> AttackResult:
+        """Return what was found, each success checked again."""
+        silent = ~self.success & ~self.moved & (self.backwards > 0)
+        verified = torch.zeros_like(self.success)
+        rows = self.success.nonzero()[:, 0]
+        ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
+        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted)
+        norm = self.ball.measure(self.found)
+        return AttackResult(self.found, self.success, norm, self.forwards, self.backwards, verified, silent, self.by)
+
+    # --- checkpoints ---
+
+    def identify(self, attack: Attack) -> str:
+        """Return the digest of all that the result depends on."""
+        digest = hashlib.sha256(json.dumps([attack.spec(), self.execution.precision], sort_keys=True).encode())
+        digest.update(model_fingerprint(self.model).encode())
+        mask = [] if self.ball.mask is None else [self.ball.mask]
+        for tensor in (self.x, self.label, self.eps, self.keys.rows(), *mask):
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def resume(self, attack: Attack) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            ValueError: the file is damaged, or is the checkpoint of another attack, model or data.
+        """
+        if self.execution.checkpoint is None:
+            return
+        self.identity = self.identify(attack)
+        path = Path(self.execution.checkpoint)
+        if not path.exists():
+            return
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt", device=str(self.x.device)) as file:
+                about = json.loads((file.metadata() or {}).get("attack", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: no readable attack checkpoint ({error}); delete it to start anew") from None
+        if about.get("identity") != self.identity:
+            raise ValueError(
+                f"{path}: the checkpoint of another attack, model or data; delete it, or name another checkpoint"
+            )
+        for key in _ARRAYS:
+            setattr(self, key, tensors.pop(key))
+        self.place, self.restored = about, tensors
+
+    def _restored_state(self, keys: Keys, turn: int) -> tuple[Tensor, State]:
+        assert self.place is not None, "called only after a resume"
+        tensors, self.restored = self.restored, {}
+        at = tensors.pop("at")
+        memory = {key.removeprefix("memory."): value for key, value in tensors.items() if key.startswith("memory.")}
+        state = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], tensors["x"], turn)
+        return at, state.resumed(self.place["steps"], memory)
+
+    def _save(self, at: Tensor, state: State) -> None:
+        path = self.execution.checkpoint
+        if path is None or time.perf_counter() - self.saved < self.execution.checkpoint_every_s:
+            return
+        from safetensors.torch import save_file
+
+        about = {"identity": self.identity, "number": self.number, "round": state.round, "steps": state.steps}
+        tensors = {key: getattr(self, key) for key in _ARRAYS}
+        tensors |= {"at": at, "x": state.x} | {f"memory.{key}": value for key, value in state.memory.items()}
+        with atomic.replacing(Path(path)) as aside:
+            plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(plain, aside, metadata={"attack": json.dumps(about)})
+        self.saved = time.perf_counter()
+
+
+class _Rows:
+    """The witness of some of a session's samples."""
+
+    def __init__(self, session: Session, at: Tensor, ball: Ball) -> None:
+        self.session, self.at, self.ball = session, at, ball
+
+    def of(self, rows: Tensor) -> _Rows:
+        return _Rows(self.session, self.at[rows], self.ball.take(rows))
+
+    def reserve(self, forwards: int) -> None:
+        budget = self.session.execution.budget
+        if budget is not None and len(self.at):
+            times = torch.bincount(self.at)[self.at]  # a sample may be asked about several times at once
+            if int((self.session.forwards[self.at] + forwards * times).max()) > budget:
+                raise Spent
+
+    def spent(self, forwards: int, backwards: int, grad: Tensor | None) -> None:
+        session = self.session
+        session.forwards.index_add_(0, self.at, torch.full_like(self.at, forwards))
+        if backwards:
+            session.backwards.index_add_(0, self.at, torch.full_like(self.at, backwards))
+        if grad is not None:
+            session.moved[self.at] |= grad.flatten(1).any(1)
+
+    def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
+        session, at = self.session, self.at
+        open_ = session._open(at)
+        fell = broken(logits, session.label[at], session.targeted) & open_
+        if loss is not None:
+            higher = ~fell & (loss > session.loss[at]) & session.norm[at].isinf()
+            _put(session.loss, at, higher, loss)
+            _put(session.found, at, higher, x)
+        if not x.is_cuda and not bool(fell.any()):
+            return
+        norm = self._measured(x, fell)
+        near = fell & (norm < session.norm[at])
+        if not session.minimal:
+            near &= norm <= session.eps[at]
+        if session.execution.precision != "full":
+            near = self._confirmed(x, near)
+        _put(session.found, at, near, x)
+        _put(session.norm, at, near, norm)
+        within = near & (norm <= session.eps[at])
+        _put(session.success, at, within, torch.ones_like(within))
+        _put(session.by, at, within, torch.full_like(at, session.number))
+
+    def _measured(self, x: Tensor, fell: Tensor) -> Tensor:
+        if x.is_cuda:
+            return self.ball.measure(x)
+        norm = torch.full(fell.shape, torch.inf, dtype=torch.float64)
+        rows = fell.nonzero()[:, 0]
+        norm[rows] = self.ball.take(rows).measure(x[rows])
+        return norm
+
+    def _confirmed(self, x: Tensor, near: Tensor) -> Tensor:
+        """Ask the model itself, where the search asked a reduced one."""
+        rows = near.nonzero()[:, 0]
+        if len(rows):
+            session = self.session
+            with torch.no_grad(), full_precision(x.device):
+                logits = logits_of(session.model(x[rows].clone()))
+            session.forwards.index_add_(0, self.at[rows], torch.ones_like(rows))
+            near = near.clone()
+            near[rows] = broken(logits, session.label[self.at[rows]], session.targeted)
+        return near
+
+
+def _put(into: Tensor, at: Tensor, chosen: Tensor, value: Tensor) -> None:
+    """Write the rows of `value` that are chosen to their places in `into`."""
+    if into.is_cuda:  # without waiting for the device
+        into[at] = torch.where(per_row(chosen, value).bool() if value.ndim > 1 else chosen, value, into[at])
+        return
+    rows = chosen.nonzero()[:, 0]
+    if len(rows):
+        into[at[rows]] = value[rows].to(into.dtype)
