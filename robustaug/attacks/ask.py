@@ -193,4 +193,4 @@ def _require_slope(value: Tensor) -> None:
 
 
 def _finite(grad: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach(), nan=0.0)
+    return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach().contiguous(), nan=0.0)

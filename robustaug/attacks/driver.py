@@ -83,7 +83,7 @@ def run(
         session.resume(attack)
         attack.pursue(session)
         result = session.result()
-        _warn_of_gradients(int(session.asked.sum()), int(result.silent.sum()))
+        _warn_of_gradients(int((result.backwards > 0).sum()), int(result.silent.sum()))
         if execution.checkpoint is not None:
             Path(execution.checkpoint).unlink(missing_ok=True)  # it has served
         return result
@@ -208,4 +208,6 @@ def _empty(x: Tensor) -> AttackResult:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
     flags, counts = none(torch.bool), none(torch.int64)
-    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts)
+    return AttackResult(
+        x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts, flags.clone()
+    )

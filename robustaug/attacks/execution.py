@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.fuse import fused
 from robustaug.models.classifier import logits_of
 
 PRECISIONS = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,6 +25,7 @@ class Progress(NamedTuple):
         total, standing: samples in all, and those that are not broken yet.
         fraction: of the attack's steps that are done, 0 to 1.
         seconds, seconds_left: since the start, and expected at the pace so far.
+        interval: where the accuracy of all samples lies, for attacks that may stop before they have tried them all.
     """
 
     attack: str
@@ -32,11 +34,24 @@ class Progress(NamedTuple):
     fraction: float
     seconds: float
     seconds_left: float
+    interval: tuple[float, float] | None = None
 
     @property
     def accuracy(self) -> float:
         """The share of samples that stand so far."""
         return self.standing / max(1, self.total)
+
+
+class Searched(NamedTuple):
+    """What the search asks.
+
+    Attributes:
+        ask: from points (B, ...) to logits, or to an object with `.logits`.
+        differs: it is not the model itself, so what breaks it must be asked of the model, too.
+    """
+
+    ask: Callable[[Tensor], Any]
+    differs: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +62,9 @@ class Execution:
         batch_size: most samples a pass of the model; all that stand when left out.
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
             model itself, and counts only where that breaks too.
-        channels_last: lay images out as B H W C in memory.
+        fuse: fold batch normalisation into convolutions for the search, where the model's parts are known to allow it.
+            Whatever breaks the folded model is asked of the model itself, too.
+        channels_last: lay images out as B H W C in memory; where left out, on the CPU for a folded model.
         compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
         budget: most forward passes a sample; the attack ends before it would need more.
         patience: steps between two looks at which samples still stand, where looking means waiting for the device.
@@ -58,7 +75,8 @@ class Execution:
 
     batch_size: int | None = None
     precision: str = "full"
-    channels_last: bool = False
+    fuse: bool = True
+    channels_last: bool | None = None
     compile: bool = False
     budget: int | None = None
     patience: int = 8
@@ -86,30 +104,29 @@ class Execution:
         dtype = PRECISIONS[self.precision]
         return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
-    def prepare(self, model: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
-        """Return what the search asks: the model in the wanted layout, compiled where that is wanted."""
-        asked: Callable[[Tensor], Any] = model
+    def prepare(self, model: nn.Module, x: Tensor) -> Searched:
+        """Return what the search asks in place of the model, for samples such as x (B, ...)."""
+        folded = fused(model, x) if self.fuse else None
+        last = folded is not None and x.device.type == "cpu" if self.channels_last is None else self.channels_last
+        layout = torch.channels_last if last and x.ndim == 4 else torch.contiguous_format
+        if folded is not None and x.ndim == 4:
+            folded = folded.to(memory_format=layout)
+        asked: Callable[[Tensor], Any] = folded or model
         if self.compile:
-            asked = torch.compile(model, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
-        layout = torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format
+            asked = torch.compile(asked, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
 
         def ask(x: Tensor) -> Any:
-            # a copy each time: the model may work in place
-            copy = x.clone(memory_format=layout)
+            copy = x.clone(memory_format=layout)  # the model may work in place
             if not self.compile:
                 return asked(copy)
             spare = bucket(len(x)) - len(x)
             filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
             # CUDA graphs write each answer to the same place
-            return _rows(asked(filled), len(x))
+            return logits_of(asked(filled))[: len(x)].clone()
 
-        return ask
+        return Searched(ask, self.precision != "full" or self.compile or folded is not None)
 
 
 def bucket(size: int) -> int:
     """Return the least power of two that is at least `size`, so that few sizes are ever compiled."""
     return 1 << max(0, size - 1).bit_length()
-
-
-def _rows(output: Any, count: int) -> Tensor:
-    return logits_of(output)[:count].clone()

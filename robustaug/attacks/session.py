@@ -27,7 +27,7 @@ from robustaug.rng import Keys
 if TYPE_CHECKING:
     from robustaug.attacks.attack import Attack
 
-_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "asked")
+_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "tried", "mark")
 
 
 class Spent(Exception):  # noqa: N818 - no error: the budget is used up, and the attack ends
@@ -43,7 +43,10 @@ class Session:
         found: (B, ...) the best point of each sample. norm: (B,) its distance, infinite where nothing broke the model.
         loss: (B,) the highest of the samples that stand.
         success, by, forwards, backwards: as in `AttackResult`.
-        moved: (B,) bool, had a gradient at least once. asked: (B,) bool, some attack worked on the sample.
+        moved: (B,) bool, had a gradient at least once. tried: (B,) bool, the attack came to the sample.
+        mark: (B,) int64, the forwards before the attack at work.
+        notes: what an ensemble remembers between its attacks; kept in checkpoints, as JSON.
+        interval: of the accuracy of all samples, where an attack has not tried them all.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Session:
         self.model, self.execution, self.threat = model, execution, threat
         self.x, self.label, self.logits, self.eps, self.keys, self.targeted = x, label, logits, eps, keys, targeted
         self.ball = threat.around(x, eps, mask)
-        self.ask = execution.prepare(model, x)
+        self.searched = execution.prepare(model, x)
         wrong = broken(logits, label, targeted)
         self.wrong = wrong
         self.found, self.success = x.clone(), wrong.clone()
@@ -70,7 +73,10 @@ class Session:
         self.loss = torch.full_like(eps, -torch.inf)
         self.by = torch.where(wrong, 0, -1)
         self.forwards, self.backwards = torch.ones_like(label), torch.zeros_like(label)
-        self.moved, self.asked = torch.zeros_like(wrong), torch.zeros_like(wrong)
+        self.moved, self.tried = torch.zeros_like(wrong), torch.ones_like(wrong)
+        self.mark = self.forwards.clone()
+        self.notes: dict[str, Any] = {}
+        self.interval: tuple[float, float] | None = None
         self.number = 0  # of the attack at work
         self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
         self.started = self.saved = time.perf_counter()
@@ -79,17 +85,21 @@ class Session:
 
     # --- running ---
 
-    def pursue(self, attack: Attack, number: int = 0, rows: Tensor | None = None) -> None:
+    def pursue(self, attack: Attack, number: int = 0, rows: Tensor | None = None, salt: int | None = None) -> None:
         """Run all rounds of `attack`, each on the samples that still stand.
 
         Args:
-            number: tells attacks in turn apart: in `by`, in checkpoints, and in the random numbers.
+            number: tells attacks in turn apart, in `by` and in checkpoints; never less than the one before.
             rows: positions of the samples to work on; all that stand when left out.
+            salt: tells their random numbers apart; the number when left out.
         """
         if self.place is not None and self.place["number"] > number:
             return
         self.number, self.minimal = number, attack.minimal
-        keys = self.keys if number == 0 else self.keys.fold(f"attack {number}")
+        if self.place is None:
+            self.mark = self.forwards.clone()
+        salt = number if salt is None else salt
+        keys = self.keys if salt == 0 else self.keys.fold(f"attack {salt}")
         rounds = attack.rounds(self.logits.shape[1])
         try:
             for turn in range(rounds):
@@ -108,7 +118,6 @@ class Session:
             if not len(at):
                 return
             start = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], self.x[at], turn)
-            self.asked[at] = True
             state = attack.init(start, self._asking(at, start))
         at, state = self._packed(at, state)
         while state.steps < attack.steps and len(at):
@@ -140,14 +149,16 @@ class Session:
         return (at, state) if len(rows) == len(at) else (at[rows], state.take(rows))
 
     def _asking(self, at: Tensor, state: State) -> Ask:
-        return Ask(self.ask, self.execution, _Rows(self, at, state.ball))
+        return Ask(self.searched.ask, self.execution, _Rows(self, at, state.ball))
 
     def _report(self, attack: Attack, fraction: float) -> None:
         if self.execution.progress is not None:
             seconds = time.perf_counter() - self.started
             left = seconds * (1 - fraction) / max(fraction, 1e-9)
             standing = int((~self.success).sum())
-            self.execution.progress(Progress(attack.name, len(self.x), standing, fraction, seconds, left))
+            self.execution.progress(
+                Progress(attack.name, len(self.x), standing, fraction, seconds, left, self.interval)
+            )
 
     # --- ending ---
 
@@ -159,7 +170,8 @@ class Session:
         ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
         verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted)
         norm = self.ball.measure(self.found)
-        return AttackResult(self.found, self.success, norm, self.forwards, self.backwards, verified, silent, self.by)
+        columns = (self.forwards, self.backwards, verified, silent, self.by, self.tried)
+        return AttackResult(self.found, self.success, norm, *columns)
 
     # --- checkpoints ---
 
@@ -198,7 +210,7 @@ class Session:
             )
         for key in _ARRAYS:
             setattr(self, key, tensors.pop(key))
-        self.place, self.restored = about, tensors
+        self.place, self.restored, self.notes = about, tensors, about["notes"]
 
     def _restored_state(self, keys: Keys, turn: int) -> tuple[Tensor, State]:
         assert self.place is not None, "called only after a resume"
@@ -215,6 +227,7 @@ class Session:
         from safetensors.torch import save_file
 
         about = {"identity": self.identity, "number": self.number, "round": state.round, "steps": state.steps}
+        about["notes"] = self.notes
         tensors = {key: getattr(self, key) for key in _ARRAYS}
         tensors |= {"at": at, "x": state.x} | {f"memory.{key}": value for key, value in state.memory.items()}
         with atomic.replacing(Path(path)) as aside:
@@ -249,25 +262,26 @@ class _Rows:
 
     def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
         session, at = self.session, self.at
-        open_ = session._open(at)
-        fell = broken(logits, session.label[at], session.targeted) & open_
+        fell = broken(logits, session.label[at], session.targeted) & session._open(at)
+        higher = torch.zeros_like(fell)
         if loss is not None:
             higher = ~fell & (loss > session.loss[at]) & session.norm[at].isinf()
+        if not x.is_cuda and not bool((fell | higher).any()):
+            return
+        norm = self._measured(x, fell | higher)
+        within = norm <= session.eps[at]
+        near = fell & (norm < session.norm[at]) & (within | session.minimal)
+        if session.searched.differs:
+            # beyond a finite budget nothing is claimed, so nothing need be confirmed there
+            near &= self._confirmed(x, near & (within | session.eps[at].isinf())) | ~(within | session.eps[at].isinf())
+        if loss is not None:
+            higher &= within
             _put(session.loss, at, higher, loss)
             _put(session.found, at, higher, x)
-        if not x.is_cuda and not bool(fell.any()):
-            return
-        norm = self._measured(x, fell)
-        near = fell & (norm < session.norm[at])
-        if not session.minimal:
-            near &= norm <= session.eps[at]
-        if session.execution.precision != "full":
-            near = self._confirmed(x, near)
         _put(session.found, at, near, x)
         _put(session.norm, at, near, norm)
-        within = near & (norm <= session.eps[at])
-        _put(session.success, at, within, torch.ones_like(within))
-        _put(session.by, at, within, torch.full_like(at, session.number))
+        _put(session.success, at, near & within, torch.ones_like(within))
+        _put(session.by, at, near & within, torch.full_like(at, session.number))
 
     def _measured(self, x: Tensor, fell: Tensor) -> Tensor:
         if x.is_cuda:

@@ -29,6 +29,7 @@ class AttackResult(NamedTuple):
         verified: (B,) bool, the success held when norm, box and the model's verdict were checked again.
         silent: (B,) bool, the sample stood and its gradient was exactly zero at every step: no evidence of robustness.
         by: (B,) int64, which attack of an ensemble broke the sample, -1 for none; all 0 or -1 for a single attack.
+        tried: (B,) bool, the attack came to the sample; false only where it may stop early and did: count these alone.
     """
 
     x_adv: Tensor
@@ -39,6 +40,7 @@ class AttackResult(NamedTuple):
     verified: Tensor
     silent: Tensor
     by: Tensor
+    tried: Tensor
 
     @property
     def fragile(self) -> int:
