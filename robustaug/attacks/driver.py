@@ -208,4 +208,4 @@ def _empty(x: Tensor) -> AttackResult:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
     flags, counts = none(torch.bool), none(torch.int64)
-    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts)
+    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts, {})
