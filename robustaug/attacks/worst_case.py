@@ -170,7 +170,11 @@ class WorstCase(Attack):
         params = self.parameters.at(place, state.keys)
 
         def view(place: Tensor, part: slice) -> Tensor:
-            return self.made(state.ball.take(part), self.parameters.at(place, state.keys[part]))
+            shown = self.made(state.ball.take(part), self.parameters.at(place, state.keys[part]))
+            if not shown.requires_grad:
+                name = self.parameters.operator.name
+                raise ValueError(f"{self.name}: {name} has no slope in its parameters; use search='random' or 'grid'")
+            return shown
 
         answer = ask.made_from(params).gradient(place, self.objective, state.label, view=view)
         size = float(self.step_size) * (1 - state.steps / self.tries)

@@ -328,3 +328,18 @@ def test_other_samples_than_the_operators_are_refused():
     x, y = grey(2)
     with pytest.raises(ValueError, match=r"must lie in the box \(0, 1\)"):
         wide(brightness(9.0, 0.1), x, y)
+
+
+@pytest.mark.parametrize("params", [{}, {"operator": ROTATE, "search": "grid", "counts": {"angle_deg": 5}, "eps": 0.5}])
+def test_it_can_be_made_from_what_it_says_of_itself(params):
+    attack = robustaug.create("attack.worst_case", **params)
+    assert eval(repr(attack), {"robustaug": robustaug}) == attack
+    assert robustaug.create("attack.worst_case", eps=math.inf) == robustaug.create("attack.worst_case")
+
+
+def test_parameters_without_a_slope_are_refused():
+    """How many pixels are hit is a count: the image's slope passes, its own is zero."""
+    x, y = grey(2)
+    attack = robustaug.create("attack.worst_case", operator="image.salt_and_pepper", search="gradient", tries=3)
+    with pytest.raises(ValueError, match=r"salt_and_pepper has no slope in its parameters; use search='random'"):
+        attack(brightness(9.0, 0.1), x, y)
