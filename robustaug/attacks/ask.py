@@ -5,7 +5,7 @@ Legend: B samples, ... the rest of a sample's shape, K classes, M classes of int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -48,6 +48,10 @@ class Witness(Protocol):
         """Return the witness of some samples, by positions; a sample may come several times."""
         ...
 
+    def made_from(self, params: Mapping[str, Tensor]) -> Witness:
+        """Return the witness of points that were made from these parameters, (B, ...) each."""
+        ...
+
 
 class Ask:
     """Ask a model about points in bounded batches.
@@ -68,6 +72,13 @@ class Ask:
     def of(self, rows: Tensor) -> Ask:
         """Return the same for some of the samples, by positions; a sample may come several times."""
         return Ask(self.model, self.execution, None if self.witness is None else self.witness.of(rows))
+
+    def made_from(self, params: Mapping[str, Tensor]) -> Ask:
+        """Return the same for points that come from these parameters, (B, ...) each, which are kept beside a witness.
+
+        What keeps parameters must say in `Attack.replays` whether a point is what they make of the clean sample.
+        """
+        return Ask(self.model, self.execution, None if self.witness is None else self.witness.made_from(params))
 
     def logits(self, x: Tensor, loss: Loss | None = None, *rows: Tensor, keep: bool = True) -> Tensor:
         """Return the logits (B, K) at x, without gradient.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from robustaug.attacks.inputs import check_eps, read_eps
 from robustaug.attacks.losses import LOSSES
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import AttackResult, State
-from robustaug.attacks.threat import NORMS, Threat
+from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.config import parse_ratio
 from robustaug.registry import did_you_mean
 from robustaug.rng import Keys
@@ -69,7 +70,9 @@ class Attack:
         check_choice(self.name, "norm", self.norm, self.norms)
         check_choice(self.name, "loss", self.loss, LOSSES)
         object.__setattr__(self, "box", _box(self.name, self.box))
-        object.__setattr__(self, "eps", self.usual_eps() if self.eps is None else read_eps(self.eps, self.minimal))
+        object.__setattr__(
+            self, "eps", self.usual_eps() if self.eps is None else read_eps(self.eps, math.isinf(self.usual_eps()))
+        )
         if self.norm == "Linf":  # for other norms it depends on how many values a sample has
             check_eps(self.eps, self.threat)
         self.check_flag("targeted")
@@ -104,6 +107,13 @@ class Attack:
     def finish(self, state: State, ask: Ask) -> None:
         """Have the last point judged too, which `step` has left unasked."""
         ask.logits(state.x, self.objective, state.label)
+
+    def replays(self, ball: Ball, x_adv: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Return (B,) bool: x_adv (B, ...) is what these parameters make of the clean samples, and they are allowed.
+
+        The verifier asks attacks that keep parameters beside their points, `Ask.made_from`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define replays")
 
     def objective(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return what to push up for each sample, (B,) float64."""

@@ -208,6 +208,5 @@ def _empty(x: Tensor) -> AttackResult:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
     flags, counts = none(torch.bool), none(torch.int64)
-    return AttackResult(
-        x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts, flags.clone()
-    )
+    columns = counts, counts.clone(), flags.clone(), flags.clone(), counts, flags.clone()
+    return AttackResult(x, flags, none(torch.float64), *columns, {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,8 @@ class Session:
         self.mark = self.forwards.clone()
         self.notes: dict[str, Any] = {}
         self.interval: tuple[float, float] | None = None
+        self.params: dict[int, dict[str, Tensor]] = {}  # what `found` was made from, by the number of the attack
+        self.attacks: dict[int, Attack] = {}
         self.number = 0  # of the attack at work
         self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
         self.started = self.saved = time.perf_counter()
@@ -93,6 +96,7 @@ class Session:
             rows: positions of the samples to work on; all that stand when left out.
             salt: tells their random numbers apart; the number when left out.
         """
+        self.attacks[number] = attack
         if self.place is not None and self.place["number"] > number:
             return
         self.number, self.minimal = number, attack.minimal
@@ -169,9 +173,18 @@ class Session:
         rows = self.success.nonzero()[:, 0]
         ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
         verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted)
+        for number, params in self.params.items():
+            rows = (self.success & ~self.wrong & (self.by == number)).nonzero()[:, 0]
+            made_from = {key: value[rows] for key, value in params.items()}
+            verified[rows] &= self.attacks[number].replays(self.ball.take(rows), self.found[rows], made_from)
         norm = self.ball.measure(self.found)
+        named = {
+            f"{number}.{key}" if number else key: value
+            for number, params in self.params.items()
+            for key, value in params.items()
+        }
         columns = (self.forwards, self.backwards, verified, silent, self.by, self.tried)
-        return AttackResult(self.found, self.success, norm, *columns)
+        return AttackResult(self.found, self.success, norm, *columns, named)
 
     # --- checkpoints ---
 
@@ -210,6 +223,9 @@ class Session:
             )
         for key in _ARRAYS:
             setattr(self, key, tensors.pop(key))
+        for key in [key for key in tensors if key.startswith("params.")]:
+            _, number, name = key.split(".", 2)
+            self.params.setdefault(int(number), {})[name] = tensors.pop(key)
         self.place, self.restored, self.notes = about, tensors, about["notes"]
 
     def _restored_state(self, keys: Keys, turn: int) -> tuple[Tensor, State]:
@@ -229,6 +245,8 @@ class Session:
         about = {"identity": self.identity, "number": self.number, "round": state.round, "steps": state.steps}
         about["notes"] = self.notes
         tensors = {key: getattr(self, key) for key in _ARRAYS}
+        for number, params in self.params.items():
+            tensors |= {f"params.{number}.{key}": value for key, value in params.items()}
         tensors |= {"at": at, "x": state.x} | {f"memory.{key}": value for key, value in state.memory.items()}
         with atomic.replacing(Path(path)) as aside:
             plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -239,11 +257,15 @@ class Session:
 class _Rows:
     """The witness of some of a session's samples."""
 
-    def __init__(self, session: Session, at: Tensor, ball: Ball) -> None:
-        self.session, self.at, self.ball = session, at, ball
+    def __init__(self, session: Session, at: Tensor, ball: Ball, params: Mapping[str, Tensor] | None = None) -> None:
+        self.session, self.at, self.ball, self.params = session, at, ball, params or {}
 
     def of(self, rows: Tensor) -> _Rows:
-        return _Rows(self.session, self.at[rows], self.ball.take(rows))
+        params = {key: value[rows] for key, value in self.params.items()}
+        return _Rows(self.session, self.at[rows], self.ball.take(rows), params)
+
+    def made_from(self, params: Mapping[str, Tensor]) -> _Rows:
+        return _Rows(self.session, self.at, self.ball, params)
 
     def reserve(self, forwards: int) -> None:
         budget = self.session.execution.budget
@@ -277,11 +299,22 @@ class _Rows:
         if loss is not None:
             higher &= within
             _put(session.loss, at, higher, loss)
-            _put(session.found, at, higher, x)
-        _put(session.found, at, near, x)
+            self._keep(higher, x)
+        self._keep(near, x)
         _put(session.norm, at, near, norm)
         _put(session.success, at, near & within, torch.ones_like(within))
         _put(session.by, at, near & within, torch.full_like(at, session.number))
+
+    def _keep(self, chosen: Tensor, x: Tensor) -> None:
+        session, at = self.session, self.at
+        _put(session.found, at, chosen, x)
+        if not self.params:
+            return
+        kept = session.params.setdefault(session.number, {})
+        for key, value in self.params.items():
+            if key not in kept:
+                kept[key] = value.new_zeros(len(session.x), *value.shape[1:])
+            _put(kept[key], at, chosen, value)
 
     def _measured(self, x: Tensor, fell: Tensor) -> Tensor:
         if x.is_cuda:

@@ -277,8 +277,8 @@ class Ball:
     def _box(self) -> tuple[float | Tensor, float | Tensor]:
         return self.threat.low, self.threat.high
 
-    def take(self, rows: Tensor) -> Ball:
-        """Return the balls of some samples, by positions."""
+    def take(self, rows: Tensor | slice) -> Ball:
+        """Return the balls of some samples, by positions or a slice."""
         mask = None if self.mask is None else self.mask[rows]
         return Ball(self.threat, self.clean[rows], self.eps[rows], mask)
 
