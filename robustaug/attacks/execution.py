@@ -49,8 +49,9 @@ class Execution:
             model itself, and counts only where that breaks too.
         channels_last: lay images out as B H W C in memory.
         compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
-        budget: most forward passes a sample; the attack ends before it would need more.
-        patience: steps between two looks at which samples still stand, where looking means waiting for the device.
+        budget: most forward passes a sample; the attack ends before any sample would need more.
+        patience: steps between two looks at which samples still stand. With more than 1 nothing waits for the device in
+            between, and samples that fell are worked on until the next look. When left out 1 on the CPU, otherwise 8.
         progress: called after each step.
         checkpoint: a file that is written while the attack runs; a run that finds it goes on from there.
         checkpoint_every_s: seconds between two checkpoints.
@@ -61,7 +62,7 @@ class Execution:
     channels_last: bool = False
     compile: bool = False
     budget: int | None = None
-    patience: int = 8
+    patience: int | None = None
     progress: Callable[[Progress], None] | None = None
     checkpoint: Path | str | None = None
     checkpoint_every_s: float = 60.0
@@ -81,6 +82,10 @@ class Execution:
         if not self.checkpoint_every_s >= 0:
             raise ValueError(f"checkpoint_every_s must be >= 0, got {self.checkpoint_every_s!r}")
 
+    def looks(self, device: torch.device) -> int:
+        """Return the steps between two looks at which samples still stand."""
+        return self.patience or (1 if device.type == "cpu" else 8)
+
     def reduced(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the search asks the model."""
         dtype = PRECISIONS[self.precision]
@@ -96,7 +101,7 @@ class Execution:
         def ask(x: Tensor) -> Any:
             # a copy each time: the model may work in place
             copy = x.clone(memory_format=layout)
-            if not self.compile:
+            if not self.compile or not len(x):
                 return asked(copy)
             spare = bucket(len(x)) - len(x)
             filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
