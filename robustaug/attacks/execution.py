@@ -48,7 +48,8 @@ class Execution:
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
             model itself, and counts only where that breaks too.
         channels_last: lay images out as B H W C in memory.
-        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
+        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two,
+            and to a quarter of the first at least, so that few sizes are ever compiled.
         budget: most forward passes a sample; the attack ends before any sample would need more.
         patience: steps between two looks at which samples still stand. With more than 1 nothing waits for the device in
             between, and samples that fell are worked on until the next look. When left out 1 on the CPU, otherwise 8.
@@ -96,23 +97,24 @@ class Execution:
         asked: Callable[[Tensor], Any] = model
         if self.compile:
             asked = torch.compile(model, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
+        # torch.compile goes back to eager after eight: three sizes, with and without gradient
+        least = bucket(min(len(x), self.batch_size or len(x))) // 4
         layout = torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format
 
         def ask(x: Tensor) -> Any:
             # a copy each time: the model may work in place
-            copy = x.clone(memory_format=layout)
             if not self.compile or not len(x):
-                return asked(copy)
-            spare = bucket(len(x)) - len(x)
-            filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
+                return asked(x.clone(memory_format=layout))
+            spare = max(bucket(len(x)), least) - len(x)
+            filled = torch.cat([x, x[-1:].expand(spare, *[-1] * (x.ndim - 1))])
             # CUDA graphs write each answer to the same place
-            return _rows(asked(filled), len(x))
+            return _rows(asked(filled.clone(memory_format=layout)), len(x))
 
         return ask
 
 
 def bucket(size: int) -> int:
-    """Return the least power of two that is at least `size`, so that few sizes are ever compiled."""
+    """Return the least power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()
 
 
