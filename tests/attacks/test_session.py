@@ -82,7 +82,8 @@ ATTACKS = {
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    columns = [(a, b) for a, b in zip(one, other, strict=True) if isinstance(a, torch.Tensor)]
+    return len(columns) >= 8 and all(torch.equal(a, b) for a, b in columns)
 
 
 # --- checkpoints ---
