@@ -114,11 +114,13 @@ class Ask:
             view: what is shown to the model; x itself when left out.
             keep: what the model is shown may be a witness; false where it is no point that the attack may return.
             repeats: passes to average over, for a model (or a view) that is random: expectation over transformation
-                (Athalye et al. 2018, arXiv:1802.00420).
+                (Athalye et al. 2018, arXiv:1802.00420). The witness is told the mean logits, which are no answer at
+                any one of several views: keep must then be false.
 
         Raises:
             ValueError: the model's output has no gradient.
         """
+        assert not (keep and view is not None and repeats > 1), "the mean over several views belongs to no point"
         self._reserve(repeats)
         parts = [self._graded(x, loss, rows, view, repeats, part) for part in self._parts(x)]
         logits, value, grad, shown = (_joined(column) for column in zip(*parts, strict=True))
@@ -149,6 +151,7 @@ class Ask:
         self, x: Tensor, loss: Loss, rows: tuple[Tensor, ...], view: View | None, repeats: int, part: slice
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         total: tuple[Tensor, ...] | None = None
+        shown = x[part]
         for _ in range(repeats):
             leaf = x[part].detach().requires_grad_()
             shown = leaf if view is None else view(leaf, part)
@@ -157,11 +160,11 @@ class Ask:
             _require_slope(value)
             # with respect to the input alone: the parameters' .grad stays as it was
             [grad] = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            found = (logits.detach(), value.detach(), _finite(grad, leaf), shown.detach())
+            found = (logits.detach(), value.detach(), _finite(grad, leaf))
             total = found if total is None else tuple(a + b for a, b in zip(total, found, strict=True))
         assert total is not None, "repeats is at least 1"
-        logits, value, grad, shown = total if repeats == 1 else tuple(t / repeats for t in total)
-        return logits, value, grad, shown
+        logits, value, grad = total if repeats == 1 else tuple(t / repeats for t in total)
+        return logits, value, grad, shown.detach()
 
     def _forward(self, x: Tensor) -> Tensor:
         with self.execution.reduced(x.device):

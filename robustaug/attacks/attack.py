@@ -151,7 +151,7 @@ class Attack:
 
     def __repr__(self) -> str:
         [(name, params)] = self.spec().items()
-        return f"robustaug.create({', '.join([repr(name), *(f'{k}={v!r}' for k, v in params.items())])})"
+        return f"robustaug.create({', '.join([repr(name), *(f'{k}={written(v)}' for k, v in params.items())])})"
 
     def check_count(self, key: str, least: int = 1) -> None:
         """Refuse what is no whole number >= `least`."""
@@ -190,6 +190,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.tolist()
     return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def written(value: Any) -> str:
+    """Return a parameter as Python reads it: what repr writes, but for infinities."""
+    if isinstance(value, float) and math.isinf(value):
+        return f"float('{value}')"
+    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else repr(value)
 
 
 def check_choice(name: str, key: str, value: Any, known: Any) -> None:

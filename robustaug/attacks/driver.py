@@ -10,6 +10,7 @@ Legend: B samples, ... the rest of a sample's shape, K classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,12 @@ def run(
     execution = execution or Execution()
     check_samples(model, x, y, attack.threat)
     require_eval(model)
-    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x)
+    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x, math.isinf(attack.usual_eps()))
     keys = _check_keys(keys, x)
     _check_target(attack, target, x)
-    allowed = None if mask is None else mask_rows(mask, x)
-    with torch.inference_mode(False), torch.enable_grad():
+    # how the model is asked is for `execution` to say, not for an autocast around the call
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        allowed = None if mask is None else mask_rows(mask, x)
         # clones: tensors made in inference mode cannot take part in a gradient
         x, y, budget = x.detach().clone(), y.detach().clone().long(), budget.clone()
         if not len(x):

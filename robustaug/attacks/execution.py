@@ -65,9 +65,11 @@ class Execution:
         fuse: fold batch normalisation into convolutions for the search, where the model's parts are known to allow it.
             Whatever breaks the folded model is asked of the model itself, too.
         channels_last: lay images out as B H W C in memory; where left out, on the CPU for a folded model.
-        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
-        budget: most forward passes a sample; the attack ends before it would need more.
-        patience: steps between two looks at which samples still stand, where looking means waiting for the device.
+        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two,
+            and to a quarter of the first at least, so that few sizes are ever compiled.
+        budget: most forward passes a sample; the attack ends before any sample would need more.
+        patience: steps between two looks at which samples still stand. With more than 1 nothing waits for the device in
+            between, and samples that fell are worked on until the next look. When left out 1 on the CPU, otherwise 8.
         progress: called after each step.
         checkpoint: a file that is written while the attack runs; a run that finds it goes on from there.
         checkpoint_every_s: seconds between two checkpoints.
@@ -79,7 +81,7 @@ class Execution:
     channels_last: bool | None = None
     compile: bool = False
     budget: int | None = None
-    patience: int = 8
+    patience: int | None = None
     progress: Callable[[Progress], None] | None = None
     checkpoint: Path | str | None = None
     checkpoint_every_s: float = 60.0
@@ -99,6 +101,10 @@ class Execution:
         if not self.checkpoint_every_s >= 0:
             raise ValueError(f"checkpoint_every_s must be >= 0, got {self.checkpoint_every_s!r}")
 
+    def looks(self, device: torch.device) -> int:
+        """Return the steps between two looks at which samples still stand."""
+        return self.patience or (1 if device.type == "cpu" else 8)
+
     def reduced(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the search asks the model."""
         dtype = PRECISIONS[self.precision]
@@ -114,19 +120,21 @@ class Execution:
         asked: Callable[[Tensor], Any] = folded or model
         if self.compile:
             asked = torch.compile(asked, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
+        # torch.compile goes back to eager after eight: three sizes, with and without gradient
+        least = bucket(min(len(x), self.batch_size or len(x))) // 4
 
         def ask(x: Tensor) -> Any:
-            copy = x.clone(memory_format=layout)  # the model may work in place
-            if not self.compile:
-                return asked(copy)
-            spare = bucket(len(x)) - len(x)
-            filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
+            # a copy each time: the model may work in place
+            if not self.compile or not len(x):
+                return asked(x.clone(memory_format=layout))
+            spare = max(bucket(len(x)), least) - len(x)
+            filled = torch.cat([x, x[-1:].expand(spare, *[-1] * (x.ndim - 1))])
             # CUDA graphs write each answer to the same place
-            return logits_of(asked(filled))[: len(x)].clone()
+            return logits_of(asked(filled.clone(memory_format=layout)))[: len(x)].clone()
 
         return Searched(ask, self.precision != "full" or self.compile or folded is not None)
 
 
 def bucket(size: int) -> int:
-    """Return the least power of two that is at least `size`, so that few sizes are ever compiled."""
+    """Return the least power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()

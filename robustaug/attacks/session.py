@@ -19,8 +19,8 @@ from robustaug import atomic
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.execution import Execution, Progress
 from robustaug.attacks.state import AttackResult, State
-from robustaug.attacks.threat import Ball, Threat, per_row
-from robustaug.attacks.verify import broken, full_precision, verify
+from robustaug.attacks.threat import Ball, Threat, per_row, within
+from robustaug.attacks.verify import MOST, broken, full_precision, verify
 from robustaug.models.classifier import logits_of
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.rng import Keys
@@ -82,7 +82,9 @@ class Session:
         self.attacks: dict[int, Attack] = {}
         self.number = 0  # of the attack at work
         self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
+        self.looks = execution.looks(x.device)
         self.started = self.saved = time.perf_counter()
+        self.pace = (self.started, 0.0)  # when the attack at work began, and at which fraction of its steps
         self.place: dict[str, Any] | None = None  # where an earlier run stopped
         self.restored: dict[str, Tensor] = {}
 
@@ -105,6 +107,8 @@ class Session:
         salt = number if salt is None else salt
         keys = self.keys if salt == 0 else self.keys.fold(f"attack {salt}")
         rounds = attack.rounds(self.logits.shape[1])
+        place = self.place or {"round": 0, "steps": 0}
+        self.pace = (time.perf_counter(), (place["round"] + place["steps"] / attack.steps) / rounds)
         try:
             for turn in range(rounds):
                 if self.place is not None and self.place["round"] > turn:
@@ -112,6 +116,7 @@ class Session:
                 self._round(attack, turn, rounds, keys.fold(turn), rows)
         except Spent:
             pass
+        self._report(attack, 1.0)
 
     def _round(self, attack: Attack, turn: int, rounds: int, keys: Keys, rows: Tensor | None) -> None:
         if self.place is not None:
@@ -127,7 +132,7 @@ class Session:
         while state.steps < attack.steps and len(at):
             state = attack.step(state, self._asking(at, state))
             self._report(attack, (turn + state.steps / attack.steps) / rounds)
-            if not self.x.is_cuda or state.steps % self.execution.patience == 0:
+            if state.steps % self.looks == 0:
                 at, state = self._packed(at, state)
             self._save(at, state)
         if len(at):
@@ -157,9 +162,10 @@ class Session:
 
     def _report(self, attack: Attack, fraction: float) -> None:
         if self.execution.progress is not None:
-            seconds = time.perf_counter() - self.started
-            left = seconds * (1 - fraction) / max(fraction, 1e-9)
+            now, (began, first) = time.perf_counter(), self.pace
+            left = (now - began) * (1 - fraction) / max(fraction - first, 1e-9)
             standing = int((~self.success).sum())
+            seconds = now - self.started
             self.execution.progress(
                 Progress(attack.name, len(self.x), standing, fraction, seconds, left, self.interval)
             )
@@ -172,7 +178,9 @@ class Session:
         verified = torch.zeros_like(self.success)
         rows = self.success.nonzero()[:, 0]
         ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
-        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted)
+        size = self.execution.batch_size
+        most = MOST if size is None else max(2 // size, size - 1)  # another size than the attack's, and no larger
+        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted, most)
         for number, params in self.params.items():
             rows = (self.success & ~self.wrong & (self.by == number)).nonzero()[:, 0]
             made_from = {key: value[rows] for key, value in params.items()}
@@ -215,12 +223,14 @@ class Session:
             with safe_open(path, "pt", device=str(self.x.device)) as file:
                 about = json.loads((file.metadata() or {}).get("attack", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: no readable attack checkpoint ({error}); delete it to start anew") from None
         if about.get("identity") != self.identity:
             raise ValueError(
                 f"{path}: the checkpoint of another attack, model or data; delete it, or name another checkpoint"
             )
+        if about.get("digest") != _digest(tensors):
+            raise ValueError(f"{path}: the checkpoint is damaged (its digest differs); delete it to start anew")
         for key in _ARRAYS:
             setattr(self, key, tensors.pop(key))
         for key in [key for key in tensors if key.startswith("params.")]:
@@ -233,7 +243,8 @@ class Session:
         tensors, self.restored = self.restored, {}
         at = tensors.pop("at")
         memory = {key.removeprefix("memory."): value for key, value in tensors.items() if key.startswith("memory.")}
-        state = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], tensors["x"], turn)
+        ball = self.ball.take(at).within(tensors["eps"])
+        state = State(ball, tensors["label"], self.logits[at], keys[at], tensors["x"], turn)
         return at, state.resumed(self.place["steps"], memory)
 
     def _save(self, at: Tensor, state: State) -> None:
@@ -242,14 +253,16 @@ class Session:
             return
         from safetensors.torch import save_file
 
-        about = {"identity": self.identity, "number": self.number, "round": state.round, "steps": state.steps}
-        about["notes"] = self.notes
         tensors = {key: getattr(self, key) for key in _ARRAYS}
         for number, params in self.params.items():
             tensors |= {f"params.{number}.{key}": value for key, value in params.items()}
-        tensors |= {"at": at, "x": state.x} | {f"memory.{key}": value for key, value in state.memory.items()}
+        tensors |= {"at": at, "x": state.x, "label": state.label, "eps": state.eps}
+        tensors |= {f"memory.{key}": value for key, value in state.memory.items()}
+        # clones: the format refuses tensors that share memory
+        plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        about = {"identity": self.identity, "digest": _digest(plain), "notes": self.notes}
+        about |= {"number": self.number, "round": state.round, "steps": state.steps}
         with atomic.replacing(Path(path)) as aside:
-            plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             save_file(plain, aside, metadata={"attack": json.dumps(about)})
         self.saved = time.perf_counter()
 
@@ -280,7 +293,9 @@ class _Rows:
         if backwards:
             session.backwards.index_add_(0, self.at, torch.full_like(self.at, backwards))
         if grad is not None:
-            session.moved[self.at] |= grad.flatten(1).any(1)
+            # added up: a sample may be there several times
+            times = torch.zeros_like(session.backwards).index_add_(0, self.at, grad.flatten(1).any(1).long())
+            session.moved |= times > 0
 
     def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
         session, at = self.session, self.at
@@ -288,60 +303,73 @@ class _Rows:
         higher = torch.zeros_like(fell)
         if loss is not None:
             higher = ~fell & (loss > session.loss[at]) & session.norm[at].isinf()
-        if not x.is_cuda and not bool((fell | higher).any()):
+        if session.looks == 1 and not bool((fell | higher).any()):
             return
         norm = self._measured(x, fell | higher)
-        within = norm <= session.eps[at]
-        near = fell & (norm < session.norm[at]) & (within | session.minimal)
+        inside = within(norm, session.eps[at])
+        near = fell & (norm < session.norm[at]) & (inside | session.minimal)
         if session.searched.differs:
             # beyond a finite budget nothing is claimed, so nothing need be confirmed there
-            near &= self._confirmed(x, near & (within | session.eps[at].isinf())) | ~(within | session.eps[at].isinf())
+            claimed = inside | session.eps[at].isinf()
+            near &= ~claimed | self._confirmed(x, near & claimed)
         if loss is not None:
-            higher &= within
-            _put(session.loss, at, higher, loss)
+            higher &= inside
+            self._put(session.loss, higher, loss)
             self._keep(higher, x)
         self._keep(near, x)
-        _put(session.norm, at, near, norm)
-        _put(session.success, at, near & within, torch.ones_like(within))
-        _put(session.by, at, near & within, torch.full_like(at, session.number))
+        self._put(session.norm, near, norm)
+        counts = near & inside
+        self._put(session.success, counts, torch.ones_like(counts))
+        self._put(session.by, counts, torch.full_like(at, session.number))
 
     def _keep(self, chosen: Tensor, x: Tensor) -> None:
-        session, at = self.session, self.at
-        _put(session.found, at, chosen, x)
+        session = self.session
+        self._put(session.found, chosen, x)
         if not self.params:
             return
         kept = session.params.setdefault(session.number, {})
         for key, value in self.params.items():
             if key not in kept:
                 kept[key] = value.new_zeros(len(session.x), *value.shape[1:])
-            _put(kept[key], at, chosen, value)
+            self._put(kept[key], chosen, value)
 
     def _measured(self, x: Tensor, fell: Tensor) -> Tensor:
-        if x.is_cuda:
+        if self.session.looks > 1:
             return self.ball.measure(x)
-        norm = torch.full(fell.shape, torch.inf, dtype=torch.float64)
+        norm = torch.full(fell.shape, torch.inf, dtype=torch.float64, device=x.device)
         rows = fell.nonzero()[:, 0]
         norm[rows] = self.ball.take(rows).measure(x[rows])
         return norm
 
     def _confirmed(self, x: Tensor, near: Tensor) -> Tensor:
         """Ask the model itself, where the search asked a reduced one."""
+        session = self.session
+        if session.execution.budget is not None:
+            near = near & (session.forwards[self.at] < session.execution.budget)
         rows = near.nonzero()[:, 0]
         if len(rows):
-            session = self.session
             with torch.no_grad(), full_precision(x.device):
-                logits = logits_of(session.model(x[rows].clone()))
+                parts = x[rows].split(session.execution.batch_size or len(rows))
+                logits = torch.cat([logits_of(session.model(part.clone())) for part in parts])
             session.forwards.index_add_(0, self.at[rows], torch.ones_like(rows))
             near = near.clone()
             near[rows] = broken(logits, session.label[self.at[rows]], session.targeted)
         return near
 
+    def _put(self, into: Tensor, chosen: Tensor, value: Tensor) -> None:
+        """Write the rows of `value` that are chosen to their samples' places in `into`."""
+        at = self.at
+        if self.session.looks > 1:  # without waiting for the device
+            into[at] = torch.where(per_row(chosen, value).bool() if value.ndim > 1 else chosen, value, into[at])
+            return
+        rows = chosen.nonzero()[:, 0]
+        if len(rows):
+            into[at[rows]] = value[rows].to(into.dtype)
 
-def _put(into: Tensor, at: Tensor, chosen: Tensor, value: Tensor) -> None:
-    """Write the rows of `value` that are chosen to their places in `into`."""
-    if into.is_cuda:  # without waiting for the device
-        into[at] = torch.where(per_row(chosen, value).bool() if value.ndim > 1 else chosen, value, into[at])
-        return
-    rows = chosen.nonzero()[:, 0]
-    if len(rows):
-        into[at[rows]] = value[rows].to(into.dtype)
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

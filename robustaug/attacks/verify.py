@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.inputs import slip_of
-from robustaug.attacks.threat import Ball
+from robustaug.attacks.threat import Ball, within
 from robustaug.models.classifier import logits_of
 
 MOST = 512
@@ -29,7 +29,9 @@ def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
     return answers & (said == label if targeted else said != label)
 
 
-def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
+def verify(
+    model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False, most: int = MOST
+) -> Tensor:
     """Check again that each `x_adv` is allowed and breaks the model.
 
     The norm is measured in float64 and may exceed eps by one millionth; the box is exact but for rounding of the
@@ -39,6 +41,7 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
         ball: the clean samples, the budgets, the box and the mask.
         x_adv: (B, ...).
         label: (B,) int64, the true class, or the target when targeted.
+        most: samples a pass; a sample that is alone is asked as two.
 
     Returns:
         (B,) bool.
@@ -47,8 +50,7 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
     if not len(x_adv):
         return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
     # a single sample is asked twice in a batch of two: the attack may have asked for it alone itself
-    asked, size = (x_adv, (len(x_adv) + 1) // 2) if len(x_adv) > 1 else (torch.cat([x_adv, x_adv]), 2)
-    size = min(size, MOST)
+    asked, size = (torch.cat([x_adv, x_adv]), 2) if len(x_adv) == 1 else (x_adv, min((len(x_adv) + 1) // 2, most))
     with torch.no_grad(), full_precision(asked.device):
         logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])
     return allowed(ball, x_adv) & broken(logits[: len(x_adv)], label, targeted)
@@ -56,8 +58,8 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
 
 def allowed(ball: Ball, x_adv: Tensor) -> Tensor:
     """Return (B,) bool: x_adv is within eps but for one millionth, inside the box, and unchanged off the mask."""
-    near = ball.measure(x_adv) <= ball.eps * (1 + 1e-6)
-    slip = slip_of(ball.threat)
+    near = within(ball.measure(x_adv), ball.eps)
+    slip = slip_of(ball.threat, x_adv)
     low, high = (
         torch.as_tensor(v, dtype=x_adv.dtype, device=x_adv.device) for v in (ball.threat.low, ball.threat.high)
     )
