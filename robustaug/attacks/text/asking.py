@@ -166,7 +166,7 @@ class TextAsk:
         with torch.inference_mode(False), torch.enable_grad():
             embedded = model.embeddings.detach()[tokens.ids].clone().requires_grad_()
             logits = logits_of(model.logits_from_embeddings(embedded, tokens))
-            value = objective(logits, label.to(logits.device))
+            value = objective(logits, label.to(logits.device).clone())  # it may stem from inference mode
             if not value.requires_grad:
                 raise ValueError("logits_from_embeddings has no gradient (it detaches its input); HotFlip needs one")
             [grad] = torch.autograd.grad(value.sum(), embedded, allow_unused=True)

@@ -137,15 +137,14 @@ class TextAttack:
         """Return the candidate with one more word changed, in every way that may be tried.
 
         Args:
-            places: the words that may be changed.
+            places: the words that may be changed once more.
             slope: the `asking.Slope` at the candidate for guided attacks, else None.
         """
         del slope
         found = []
         for place in places:
-            if (moved := candidate.moves[place]) < self.moves_per_word:
-                pieces = self.variants(task, place, moved, candidate.words[place])
-                found += replaced(task, candidate, place, pieces, self.edits)
+            pieces = self.variants(task, place, candidate.moves[place], candidate.words[place])
+            found += replaced(task, candidate, place, pieces, self.edits)
         return found
 
     def stays(self, word: str) -> bool:

@@ -68,7 +68,7 @@ class TextHotFlip(TextAttack):
     def moves(self, task: Task, candidate: Candidate, places: Sequence[int], slope: Slope) -> list[Candidate]:
         """Return the most promising flips."""
         token = _single_tokens(task, candidate, slope)
-        free = [place for place in places if not candidate.moves[place] and place in token]
+        free = [place for place in places if place in token]
         if not free:
             return []
         gain = self._promise(candidate, free, torch.tensor([token[place] for place in free]), slope)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import repeat, zip_longest
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -82,11 +82,12 @@ def beam_search(attack: TextAttack, task: Task, score: float) -> Search:
     words = task.sentence.words
     beam = [Candidate(words, (0,) * len(words), 0, score)]
     for places in (yield from _rounds(attack, task, score)):
-        slopes = (yield Slopes([task.sentence.written(c.words) for c in beam])) if attack.guided else repeat(None)
+        free = [(c, some) for c in beam if (some := _free(attack, task, c, places))]
+        slopes = (yield Slopes([task.sentence.written(c.words) for c, _ in free])) if attack.guided and free else ()
         known = {c.words for c in beam}
         found: dict[tuple[str, ...], Candidate] = {}
-        for candidate, slope in zip(beam, slopes, strict=False):
-            for move in attack.moves(task, candidate, places, slope):
+        for (candidate, some), slope in zip_longest(free, slopes):
+            for move in attack.moves(task, candidate, some, slope):
                 if move.words not in known:
                     found.setdefault(move.words, move)
         moves = [*found.values()]
@@ -112,6 +113,12 @@ def _rounds(attack: TextAttack, task: Task, score: float) -> Generator[Scores, l
     gain = {place: one - score for place, one in zip(places, without, strict=True)}
     order = sorted(places, key=lambda place: -gain[place] if gain[place] == gain[place] else inf)
     return [(place,) for place in order for _ in range(attack.moves_per_word)]
+
+
+def _free(attack: TextAttack, task: Task, candidate: Candidate, places: Iterable[int]) -> list[int]:
+    """Return the words that may be changed once more: where the limit is reached, only those that are changed now."""
+    spent = candidate.edits >= task.limit
+    return [p for p in places if candidate.moves[p] < attack.moves_per_word and (candidate.moves[p] or not spent)]
 
 
 def replaced(
