@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat, zip_longest
-from math import inf
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustaug.attacks.text.sentence import Sentence
@@ -109,9 +109,9 @@ def _rounds(attack: TextAttack, task: Task, score: float) -> Generator[Scores, l
     if not places or task.limit == 0:
         return []
     without = yield Scores([attack.masked(task.sentence, place) for place in places], None)
-    # how much the objective grows when a word is gone; minus infinity, where the model gives no answer, comes last
+    # how much the objective grows when a word is gone; words that the model gives no answer without come last
     gain = {place: one - score for place, one in zip(places, without, strict=True)}
-    order = sorted(places, key=lambda place: -gain[place] if gain[place] == gain[place] else inf)
+    order = sorted(places, key=lambda place: inf if isnan(gain[place]) else -gain[place])
     return [(place,) for place in order for _ in range(attack.moves_per_word)]
 
 

@@ -142,6 +142,16 @@ def test_the_verifier_catches_what_breaks_a_limit(changed, fine):
     assert not verify.verify(attack, ask, [text], [changed], torch.tensor([1]))
 
 
+def test_the_verifier_asks_for_the_similarity_again():
+    ask = SimpleNamespace(model=lambda t: torch.tensor([[0.0, 1.0]]).repeat(len(t), 1), batch_size=8)
+    for value, fine in ((0.7, True), (0.5, False), (float("nan"), False)):
+        attack = robustaug.create(
+            "attack.text_word", synonyms={"film": ["movie"]}, max_rate=1.0, min_similarity=0.6,
+            similarity=lambda old, new, value=value: [value] * len(old),
+        )  # fmt: skip
+        assert bool(verify.verify(attack, ask, ["film"], ["movie"], torch.tensor([0]))) == fine
+
+
 def test_most_slips_are_checked_again():
     attack = robustaug.create("attack.text_char", max_rate=1.0)
     for changed, fine in (("flim", True), ("fillm", True), ("fi1m", True), ("fliim", False), ("moviefilm", False)):

@@ -208,6 +208,39 @@ def test_targets_are_reached_or_not_counted():
     assert (rough(some.text_adv).argmax(1) != 0)[some.success].all()
 
 
+def test_a_wide_beam_towards_a_class_agrees_with_exhaustive_search():
+    texts, target = sentences(30, seed=4), torch.full((30,), 1)
+    result = word(targeted=True, ranking="none", width=10_000)(rough, texts, [0] * 30, target=target)
+    for row, text in enumerate(texts):
+        z = rough([changed for edits in range(3) for changed in neighbours(text, edits)])
+        assert bool(result.success[row]) == bool((z.argmax(1) == 1).any())
+
+    def reluctant(texts):
+        return rough(texts) - torch.tensor([0.0, 4.0, 0.0])
+
+    result = word(targeted=True, ranking="none", width=10_000)(reluctant, texts, [0] * 30, target=target)
+    assert not result.success.any()
+    for row, text in enumerate(texts):
+        z = reluctant([changed for edits in range(3) for changed in neighbours(text, edits)])
+        # the margin counts up to the label, so towards a class it is to be least
+        assert float(margin(reluctant([result.text_adv[row]]), 1)) == pytest.approx(float(margin(z, 1).min()))
+
+
+def test_of_texts_that_break_the_model_together_the_one_with_fewest_edits_is_kept():
+    def afraid(texts):  # the longer the word, the surer of the wrong class
+        return torch.tensor([[0.0, -1.0] if text == "red" else [0.0, float(len(text))] for text in texts])
+
+    attack = robustaug.create(
+        "attack.text_word", synonyms={"red": ["redwooded", "reds", "reddish"]}, unit="character", max_rate=1.0,
+        max_edits=9,
+    )  # fmt: skip
+    result = attack(afraid, ["red wine and more of it"], [0])
+    assert not result.edits.any()  # it was wrong as it came
+    result = attack(lambda t: afraid([one.split()[0] for one in t]), ["red wine and more of it"], [0])
+    assert result.text_adv == ["reds wine and more of it"]
+    assert int(result.edits) == 1
+
+
 def test_nan_never_counts_as_broken_and_never_spreads():
     def holes(texts):
         z = rough(texts)
