@@ -45,8 +45,7 @@ class Scenario(Strict):
     @field_validator("attack", "ood")
     @classmethod
     def _known(cls, spec: Any) -> Any:
-        if spec is not None:
-            registry.lookup(spec_name(spec))
+        check_known(spec)
         return spec
 
     @field_validator("severities")
@@ -158,6 +157,19 @@ def spec_name(spec: Any) -> str:
     if isinstance(spec, dict) and len(spec) == 1:
         return str(next(iter(spec)))
     raise ValueError(f"must read `name` or `{{name: parameters}}`, got {spec!r}")
+
+
+def check_known(spec: Any) -> None:
+    """Refuse a name that is not registered, or that of an attack on texts: models here take images.
+
+    Raises:
+        ValueError: says which; None is fine.
+    """
+    if spec is None:
+        return
+    entry = registry.lookup(spec_name(spec))
+    if entry.kind == "attack" and entry.modality == "text":
+        raise ValueError(f"{entry.name!r} attacks texts, not images; call it on a list of texts instead")
 
 
 def make(spec: Any) -> Any:
