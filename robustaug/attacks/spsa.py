@@ -32,8 +32,8 @@ class SPSA(Attack):
         steps: estimates a restart; each takes `probes` queries and one at the point itself.
         probes: queries an estimate, an even number: pairs at x + radius v and x - radius v.
         radius: how far a probe moves each value; probes may leave the box.
-        rule: "adam" (the published), or "steepest": along the sign for Linf, along the estimate itself for L2. When left
-            out "adam" for Linf and "steepest" for L2, where Adam's steps of like size in each value lead astray.
+        rule: "adam" (the published), or "steepest": along the sign for Linf, along the estimate itself for L2. When
+            left out "adam" for Linf and "steepest" for L2, where Adam's steps of like size in each value lead astray.
         step_size: length of a step in the norm: a number or a fraction; when left out a third of eps with Adam (the
             published 0.01 at 8/255), and 2.5 eps / steps otherwise.
         random_start: begin anywhere in the ball; otherwise at the sample itself.
