@@ -116,5 +116,5 @@ class SimBA(Attack):
 def _cosine(frequency: Tensor, size: int) -> Tensor:
     """Return the waves of the orthonormal DCT-II of length `size`, one a row, (B, size) float64."""
     at = torch.arange(size, device=frequency.device, dtype=torch.float64) + 0.5
-    wave = torch.cos(math.pi / size * frequency[:, None] * at)
+    wave = torch.cos(math.pi / size * frequency.double()[:, None] * at)
     return wave * torch.where(frequency == 0, 1.0, 2.0).double().sqrt()[:, None] / math.sqrt(size)

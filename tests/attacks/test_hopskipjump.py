@@ -100,6 +100,7 @@ def test_queries_are_counted_and_bounded():
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.filterwarnings("ignore:none of 100 random points")
 def test_box_and_mask_are_kept(norm):
     model = network()
     x, y = images(model)
