@@ -126,23 +126,39 @@ def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) 
         TypeError: y is not int64.
         ValueError: the attack has restarts or an eps beyond the box, or the model has no gradient.
     """
+    return last_state(attack, model, x, y, keys).x.detach()
+
+
+def last_state(
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    keys: Keys,
+    target: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> State:
+    """Return where an attack that nobody watches ends; as `perturb`, with the target and the mask of `run`."""
     if attack.restarts != 1:
         raise ValueError(f"{attack.name}: training takes one start a sample; set restarts to 1, not {attack.restarts}")
     check_classes("y", y, x)
+    _check_target(attack, target, x)
     keys = _check_keys(keys, x)
+    allowed = None if mask is None else mask_rows(mask, x)
     eps = torch.full((len(x),), attack.eps, dtype=torch.float64, device=x.device)
     check_eps(attack.eps, attack.threat, x[:1].numel())
     with torch.inference_mode(False), torch.enable_grad():
         x, y = x.detach().clone(), y.detach().clone()
+        logits = _clean_if_wanted(attack, model, x) if len(x) else x.new_zeros(0, 1)
+        label = _labels(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
+        start = State(attack.threat.around(x, eps, allowed), label, logits, keys.fold(0), x)
         if not len(x):
-            return x
-        logits = _clean_if_wanted(attack, model, x)
-        label = _labels(attack, y, None, keys, logits.shape[1]) if attack.targeted else y
+            return start
         ask = Ask(lambda points: model(points.clone()), Execution())
-        state = attack.init(State(attack.threat.around(x, eps), label, logits, keys.fold(0), x), ask)
+        state = attack.init(start, ask)
         while state.steps < attack.steps:
             state = attack.step(state, ask)
-        return state.x.detach()
+        return state
 
 
 def _clean_if_wanted(attack: Attack, model: nn.Module, x: Tensor) -> Tensor:
