@@ -16,7 +16,7 @@ from robustaug.attacks.threat import NORMS, Ball, per_row
 
 
 class Face(NamedTuple):
-    """One class's boundary, linearised: the class (B,), the way to the boundary (B, ...), what the model says (B, K)."""
+    """A linearised boundary: to which class (B,), the way to it (B, ...), and what the model says (B, K)."""
 
     other: Tensor
     way: Tensor
