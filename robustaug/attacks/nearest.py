@@ -54,9 +54,13 @@ def nothing_yet(state: State) -> dict[str, Tensor]:
     return {"nearest": state.x, "least": torch.full_like(state.eps, torch.inf)}
 
 
-def remember(state: State, x: Tensor, fell: Tensor) -> dict[str, Tensor]:
-    """Return the memory with x (B, ...) where it broke the model, `fell` (B,), and is nearer than what did before."""
-    norm = state.ball.measure(x)
+def remember(state: State, x: Tensor, fell: Tensor, norm: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the memory with x (B, ...) where it broke the model, `fell` (B,), and is nearer than what did before.
+
+    Args:
+        norm: (B,) float64, how far x is; in the norm of the ball when left out.
+    """
+    norm = state.ball.measure(x) if norm is None else norm
     nearer = fell & (norm < state.memory["least"])
     return {
         "nearest": torch.where(per_row(nearer, x).bool(), x, state.memory["nearest"]),
