@@ -69,7 +69,8 @@ class DDN(Attack):
         length = state.memory["length"] * torch.where(fell, 1 - self.gamma, 1 + self.gamma)
         length = torch.minimum(length, farthest(ball))
         turn = cosine(1.0, 0.01, state.steps, self.steps) * unit(ball)
-        delta = state.x - state.clean + turn * self._direction(state, answer.grad)
+        # into the box first: what it cuts off must not use up the length
+        delta = (state.x + turn * self._direction(state, answer.grad)).clamp(*ball.bounds) - state.clean
         x = state.clean + per_row(length, delta) * NORMS["L2"].steepest(delta)
         return state.moved(ball.project(x), length=length, **remember(state, state.x, fell))
 

@@ -79,7 +79,9 @@ class FMN(Attack):
             radius = self._radius(state, gamma, fell, memory["least"], answer.loss, grad)
         radius = torch.minimum(radius, farthest(ball))
         size = cosine(self.step_size, self.step_size / 100, state.steps, self.steps) * unit(ball)
-        x = ball.within(radius).project(state.x + size * NORMS["L2"].steepest(grad))
+        # into the box first: what it cuts off must not use up the radius
+        x = (state.x + size * NORMS["L2"].steepest(grad)).clamp(*ball.bounds)
+        x = ball.within(radius).project(x)
         return state.moved(x, radius=radius, **memory)
 
     def _radius(self, state: State, gamma: float, fell: Tensor, least: Tensor, loss: Tensor, grad: Tensor) -> Tensor:
