@@ -27,9 +27,7 @@ class RobustAccuracy(NamedTuple):
     high: np.ndarray
 
 
-def robust_accuracy_curve(
-    result: AttackResult, eps: Sequence[float | str], confidence: float = 0.95
-) -> RobustAccuracy:
+def robust_accuracy_curve(result: AttackResult, eps: Sequence[float | str], confidence: float = 0.95) -> RobustAccuracy:
     """Return the robust accuracy at each budget.
 
     Run the attack without a budget (eps=inf, a minimal-norm attack's own): with one, it stops at the first point

@@ -45,8 +45,8 @@ class CW(Attack):
 
     norm: str = "L2"
     searches: int = 5
-    iterations: int = 200
-    step_size: float = 0.01
+    iterations: int = 100
+    step_size: float = 0.05
     inset: float = 0.01
     classes: int = 10
     refine: int = 10

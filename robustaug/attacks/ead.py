@@ -27,7 +27,8 @@ class EAD(Attack):
     algorithm 1: accelerated shrinkage and thresholding, with steps that shrink as the square root of what is left.
 
     We differ: a step shrinks changes by beta times its length, which is what the minimum of the elastic net asks for
-    (the paper shrinks by beta whatever the length, which weighs L1 by beta / length: its 0.001 at 0.01 is our 0.1);
+    (the paper shrinks by beta whatever the length, which weighs L1 by beta / length: its 0.001 at 0.01 is our 0.1;
+    the default is larger, since the L1 distance is what counts at the end);
     the first constant is what the linearised model needs instead of 0.001, which saves searches; distances are in
     widths of the box; the search begins on the nearest boundary of the linearised model, where that breaks the model;
     at the end the nearest point is drawn nearer.
@@ -46,9 +47,9 @@ class EAD(Attack):
 
     norm: str = "L1"
     searches: int = 5
-    iterations: int = 200
-    step_size: float = 0.01
-    beta: float = 0.1
+    iterations: int = 100
+    step_size: float = 0.03
+    beta: float = 3.0
     rule: str = "L1"
     classes: int = 10
     refine: int = 10

@@ -103,7 +103,7 @@ class JSMA(Attack):
         return _singles(torch.where((rise > 0) & (fall > 0), rise * fall, 0.0), 1)
 
     def finish(self, state: State, ask: Ask) -> None:
-        conclude(self, state, ask, self.refine)
+        conclude(self, state, ask, self.refine, self._rise, state.memory["wanted"])
 
     def _rise(self, logits: Tensor, label: Tensor, wanted: Tensor) -> Tensor:
         """Return the wanted class above the unwanted, (B,) float64."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from robustaug.attacks.ask import Ask
+from robustaug.attacks.ask import Ask, Loss
 from robustaug.attacks.boundary import nearest_face
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import Ball, per_row
@@ -68,9 +68,13 @@ def remember(state: State, x: Tensor, fell: Tensor, norm: Tensor | None = None) 
     }
 
 
-def conclude(attack: Attack, state: State, ask: Ask, halvings: int) -> None:
-    """Have the last point judged too, then draw the nearest breaking point of each sample nearer."""
-    logits = ask.logits(state.x, attack.objective, state.label)
+def conclude(attack: Attack, state: State, ask: Ask, halvings: int, loss: Loss | None = None, *rows: Tensor) -> None:
+    """Have the last point judged too, then draw the nearest breaking point of each sample nearer.
+
+    Args:
+        loss: what the attack pushed up, a function of the logits, the labels and `rows`; its objective when left out.
+    """
+    logits = ask.logits(state.x, loss or attack.objective, state.label, *rows)
     state = state.at(state.x, **remember(state, state.x, broken(logits, state.label, attack.targeted)))
     draw_nearer(attack, state, ask, halvings)
 
