@@ -78,7 +78,7 @@ def run(
         check_class_range("y", y, logits.shape[1])
         for words in suspicions(logits):
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
-        label = _labels(attack, y, target, keys, logits.shape[1])
+        label = labels_of(attack, y, target, keys, logits.shape[1])
         session = Session(model, execution, attack.threat, x, label, logits, budget, keys, allowed, attack.targeted)
         session.resume(attack)
         attack.pursue(session)
@@ -135,7 +135,7 @@ def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) 
         if not len(x):
             return x
         logits = _clean_if_wanted(attack, model, x)
-        label = _labels(attack, y, None, keys, logits.shape[1]) if attack.targeted else y
+        label = labels_of(attack, y, None, keys, logits.shape[1]) if attack.targeted else y
         ask = Ask(lambda points: model(points.clone()), Execution())
         state = attack.init(State(attack.threat.around(x, eps), label, logits, keys.fold(0), x), ask)
         while state.steps < attack.steps:
@@ -154,8 +154,11 @@ def _clean_if_wanted(attack: Attack, model: nn.Module, x: Tensor) -> Tensor:
         return logits_of(model(x.clone()))
 
 
-def _labels(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
-    """Return the class each sample is led away from or, when targeted, towards."""
+def labels_of(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
+    """Return the class each sample is led away from or, when targeted, towards, (B,) int64.
+
+    Where no target is given, it is a random wrong class a sample, by the sample's key.
+    """
     if not attack.targeted:
         return y
     if target is None:

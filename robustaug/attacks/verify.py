@@ -46,25 +46,43 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
     x_adv = x_adv.detach()
     if not len(x_adv):
         return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
-    # a single sample is asked twice in a batch of two: the attack may have asked for it alone itself
-    asked, size = (x_adv, (len(x_adv) + 1) // 2) if len(x_adv) > 1 else (torch.cat([x_adv, x_adv]), 2)
-    size = min(size, MOST)
+    return allowed(ball, x_adv) & broken(asked_anew(model, x_adv), label, targeted)
+
+
+def asked_anew(model: nn.Module, x: Tensor, parts: int = 2) -> Tensor:
+    """Return the model's logits (B, K) at x (B, ...), B >= 1, without autocast and TF32, in at least `parts` batches.
+
+    A single sample is asked twice in a batch of two: the attack may have asked for it alone itself.
+    """
+    asked, size = (x, -(-len(x) // parts)) if len(x) > 1 else (torch.cat([x, x]), 2)
     with torch.no_grad(), full_precision(asked.device):
-        logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])
-    return allowed(ball, x_adv) & broken(logits[: len(x_adv)], label, targeted)
+        return torch.cat([logits_of(model(part.clone())) for part in asked.split(min(size, MOST))])[: len(x)]
 
 
 def allowed(ball: Ball, x_adv: Tensor) -> Tensor:
     """Return (B,) bool: x_adv is within eps but for one millionth, inside the box, and unchanged off the mask."""
-    near = ball.measure(x_adv) <= ball.eps * (1 + 1e-6)
+    return within_eps(ball, x_adv) & inside_box(ball, x_adv) & kept_off_mask(ball, x_adv)
+
+
+def within_eps(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: the norm, measured in float64, is at most eps but for one millionth."""
+    return ball.measure(x_adv) <= ball.eps * (1 + 1e-6)
+
+
+def inside_box(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: every value is in the box but for rounding."""
     slip = slip_of(ball.threat)
     low, high = (
         torch.as_tensor(v, dtype=x_adv.dtype, device=x_adv.device) for v in (ball.threat.low, ball.threat.high)
     )
-    inside = ((x_adv >= low - slip) & (x_adv <= high + slip)).flatten(1).all(1)
+    return ((x_adv >= low - slip) & (x_adv <= high + slip)).flatten(1).all(1)
+
+
+def kept_off_mask(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: no value that may not be changed was changed."""
     if ball.mask is None:
-        return near & inside
-    return near & inside & ((x_adv == ball.clean) | ball.mask).flatten(1).all(1)
+        return torch.ones(len(x_adv), dtype=torch.bool, device=x_adv.device)
+    return ((x_adv == ball.clean) | ball.mask).flatten(1).all(1)
 
 
 @contextlib.contextmanager
