@@ -36,6 +36,13 @@ def wanted() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def local_device(name: str) -> str:
+    """Return the device of this process: under `torchrun` "auto" and "cuda" mean the GPU of its local rank."""
+    if wanted() and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[int]:
     """Join the processes that `torchrun` started, for the block; yield this one's rank, 0 where it is alone.

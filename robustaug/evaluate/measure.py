@@ -80,7 +80,7 @@ def logits_and_features(
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
     with torch.inference_mode():
         for batch in batches(source, batch_size):
-            x = _unit(batch.image, device)
+            x = unit(batch.image, device)
             outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
     logits, labels, rows = zip(*outputs, strict=True)
     return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def missing_scores(model: Classifier, names: list[str], train: Source | None) ->
 def _clean(bench: Bench) -> Measured:
     rows: list[Columns] = []
     for batch in batches(bench.test, bench.batch_size):
-        x = _unit(batch.image, bench.device)
+        x = unit(batch.image, bench.device)
         logits = _logits(bench.model, x)
         rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
     samples = _stack(rows)
@@ -143,7 +143,7 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
         image = batch.image.to(bench.device)
         shifted = operator.apply(image, operator.sample(keys.to(bench.device)))  # uint8: what a camera would store
-        rows.append(_judged(batch, _logits(bench.model, _unit(shifted, bench.device))))
+        rows.append(_judged(batch, _logits(bench.model, unit(shifted, bench.device))))
         _keep(before, image, bench.examples)
         _keep(after, shifted, bench.examples)
     samples = _stack(rows)
@@ -152,12 +152,13 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
     attack = make(plan.spec)
-    model = attackable(bench)
+    model: nn.Module | None = None
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan):
-        x, y = _unit(batch.image, bench.device), batch.label.to(bench.device)
+        x, y = unit(batch.image, bench.device), batch.label.to(bench.device)
+        model = model or attackable(bench.model, x)
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
@@ -185,12 +186,11 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
     return Measured(samples, metrics, _examples(before=before, after=after))
 
 
-def attackable(bench: Bench) -> nn.Module:
-    """Return the model as attacks are run on it: a model that returns probabilities gets its logits back."""
+def attackable(model: Classifier, x: Tensor) -> nn.Module:
+    """Return the model as attacks are run on it: a model that returns probabilities at x gets its logits back."""
     with torch.inference_mode():
-        first = next(iter(batches(bench.test, bench.batch_size)))
-        logits = bench.model(_unit(first.image, bench.device))
-    return LogProbabilities(bench.model) if are_probabilities(logits) else bench.model
+        logits = model(x)
+    return LogProbabilities(model) if are_probabilities(logits) else model
 
 
 def _shaped_as(shape: tuple[int, int, int], spec: Any) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     rows: list[Columns] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan, foreign):
-        x = _unit(batch.image, bench.device)
+        x = unit(batch.image, bench.device)
         rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
         _keep(after, batch.image, bench.examples)
     samples = _stack(rows)
@@ -231,8 +231,8 @@ def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator
     return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
 
 
-def _unit(image: Tensor, device: torch.device) -> Tensor:
-    """uint8 to float32 in [0, 1] on the device."""
+def unit(image: Tensor, device: torch.device) -> Tensor:
+    """Return uint8 images as float32 in [0, 1] on the device."""
     return image.to(device).to(torch.float32) / 255
 
 
