@@ -8,9 +8,11 @@ Legend: B samples, ... the rest of a sample's shape, K classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +23,13 @@ from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import check_class_range, check_samples
 from robustaug.attacks.remedies import LogProbabilities, OneByOne
 from robustaug.attacks.state import AttackWarning
-from robustaug.attacks.threat import Threat
+from robustaug.attacks.threat import NORMS, Threat
 from robustaug.attacks.trial import Finding, Trial, has_slope, own_randomness, remedied, witnessed
 from robustaug.attacks.verify import broken
 from robustaug.models.classifier import require_eval
 from robustaug.rng import Keys
 
-__all__ = ["CHECKS", "SAMPLES", "Finding", "LogProbabilities", "examine"]
+__all__ = ["CHECKS", "SAMPLES", "Finding", "LogProbabilities", "examine", "threat_of"]
 
 SAMPLES = 32
 """How many samples are enough to see the signs."""
@@ -92,6 +94,20 @@ def examine(
         warnings.simplefilter("ignore", AttackWarning)  # findings say what it warns of
         trial = Trial(model, x.detach().clone(), y.long().clone(), threat, eps, keys, Execution(batch_size=batch_size))
         return [finding for finding in _findings(trial, surrogate) if finding is not None]
+
+
+def threat_of(attack: Any, eps: float) -> tuple[Threat, float]:
+    """Return the threat and the budget to examine a model under, where `attack` is run on it with this budget.
+
+    Where gradient steps are weak in the attack's norm, or it has none, or no limit, it is the usual budget in Linf:
+    hidden gradients show there as well.
+    """
+    threat = getattr(attack, "threat", None)
+    if isinstance(threat, Threat) and threat.norm.name in NORMS_EXAMINED and 0 < eps < math.inf:
+        return threat, eps
+    low, high = (threat.low, threat.high) if isinstance(threat, Threat) else (0.0, 1.0)
+    usual = Threat(NORMS["Linf"], low, high)
+    return usual, usual.norm.usual_eps * (usual.width if math.isfinite(usual.width) else 1.0)
 
 
 def _findings(trial: Trial, surrogate: nn.Module | None) -> Iterator[Finding | None]:

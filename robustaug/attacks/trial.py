@@ -133,5 +133,5 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 def has_slope(trial: Trial) -> bool:
     """Whether the model's output has any gradient at all."""
-    leaf = trial.x[:1].clone().requires_grad_()
+    leaf = trial.x[:2].clone().requires_grad_()
     return logits_of(trial.model(leaf.clone())).requires_grad  # a model may work in place, which leaves forbid

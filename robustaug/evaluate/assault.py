@@ -16,9 +16,8 @@ from robustaug.attacks import distributed, witness
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import labels_of
 from robustaug.attacks.execution import Execution
-from robustaug.attacks.masking import NORMS_EXAMINED, SAMPLES, examine
+from robustaug.attacks.masking import SAMPLES, examine, threat_of
 from robustaug.attacks.state import AttackResult, AttackWarning
-from robustaug.attacks.threat import NORMS, Threat
 from robustaug.attacks.trial import Finding
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
@@ -149,21 +148,8 @@ def _broke(attack: Attack, result: AttackResult, rows: Tensor) -> dict[str, int]
     return out
 
 
-def examined(attack: Attack, eps: float) -> tuple[Threat, float]:
-    """Return the threat and the budget that a model is examined under where `attack` is run on it with `eps`.
-
-    Where gradient steps are weak in the attack's norm (L1, L0), or there is no limit, the usual budget in Linf: hidden
-    gradients show there as well.
-    """
-    threat = attack.threat
-    if attack.norm in NORMS_EXAMINED and 0 < eps < float("inf"):
-        return threat, eps
-    usual = NORMS["Linf"]
-    return Threat(usual, threat.low, threat.high), usual.usual_eps * min(threat.width, 1.0)
-
-
 def _findings(
     attack: Attack, model: Classifier, x: Tensor, y: Tensor, keys: Keys, seed: int, batch_size: int | None
 ) -> list[Finding]:
     few = subset(len(x), SAMPLES, seed).to(x.device)
-    return examine(model, x[few], y[few], *examined(attack, attack.eps), keys[few].fold("examine"), None, batch_size)
+    return examine(model, x[few], y[few], *threat_of(attack, attack.eps), keys[few].fold("examine"), None, batch_size)

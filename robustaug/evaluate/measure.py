@@ -6,6 +6,7 @@ Legend: N samples, K classes, B C H W image batches.
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from robustaug import registry
 from robustaug.attacks.driver import are_probabilities
-from robustaug.attacks.masking import LogProbabilities
+from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of
 from robustaug.attacks.state import AttackWarning
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make, spec_name
@@ -29,11 +30,16 @@ Columns = dict[str, np.ndarray]
 
 
 class Measured(NamedTuple):
-    """Per-sample columns, figures, and example images of one cell."""
+    """Per-sample columns, figures, and example images of one cell.
+
+    Attributes:
+        n: samples measured.
+    """
 
     samples: Columns
     metrics: dict[str, float]
     examples: dict[str, np.ndarray]
+    n: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def measure(bench: Bench, plan: Plan, clean: Columns | None = None) -> Measured:
         return _operator(bench, plan)
     if plan.kind == "attack":
         return _attack(bench, plan)
+    if plan.kind == "masking":
+        return _masking(bench, plan)
     assert clean is not None, "the clean cell is measured before any out-of-distribution cell"
     return _ood(bench, plan, clean)
 
@@ -131,7 +139,7 @@ def _clean(bench: Bench) -> Measured:
         scaled = samples["logits"].astype(np.float64) / bench.temperature
         metrics["temperature"] = bench.temperature
         metrics |= {f"{key}_scaled": value for key, value in _calibration(scaled, samples["label"]).items()}
-    return Measured(samples, metrics, {})
+    return Measured(samples, metrics, {}, len(samples["index"]))
 
 
 def _operator(bench: Bench, plan: Plan) -> Measured:
@@ -147,7 +155,7 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
         _keep(before, image, bench.examples)
         _keep(after, shifted, bench.examples)
     samples = _stack(rows)
-    return Measured(samples, _figures(samples), _examples(before=before, after=after))
+    return Measured(samples, _figures(samples), _examples(before=before, after=after), len(samples["index"]))
 
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
@@ -183,7 +191,35 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         "forwards": float(samples["forwards"].mean()),
         "backwards": float(samples["backwards"].mean()),
     }
-    return Measured(samples, metrics, _examples(before=before, after=after))
+    return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
+
+
+def _masking(bench: Bench, plan: Plan) -> Measured:
+    rows = [
+        (unit(batch.image, bench.device), batch.label, batch.index)
+        for batch in batches(bench.test, bench.batch_size, subset(len(bench.test), SAMPLES, plan.seed))
+    ]
+    if not rows:
+        raise ValueError("the source holds no readable sample; see the quarantine list")
+    x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
+    keys = Keys.of(plan.seed, index).fold(plan.scenario)
+    threat, eps = threat_of(make(plan.spec), plan.severity)
+    found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, batch_size=bench.batch_size)
+    columns: Columns = {
+        "name": np.array([f.name for f in found], dtype=str),
+        "message": np.array([f.message for f in found], dtype=str),
+        "evidence": np.array([json.dumps(f.evidence) for f in found], dtype=str),
+        "remedy": np.array([f.remedy for f in found], dtype=str),
+        "before": np.array([f.before for f in found], dtype=np.float64),
+        "after": np.array([f.after for f in found], dtype=np.float64),
+    }
+    return Measured(columns, {"findings": float(len(found))}, {}, len(x))
+
+
+def findings(samples: Columns) -> list[Finding]:
+    """Return the findings that the columns of a masking cell hold."""
+    parts = (samples[key].tolist() for key in ("name", "message", "evidence", "remedy", "before", "after"))
+    return [Finding(name, message, json.loads(e), *rest) for name, message, e, *rest in zip(*parts, strict=True)]
 
 
 def attackable(model: Classifier, x: Tensor) -> nn.Module:
@@ -222,7 +258,7 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
         known, other = clean[f"score_{name}"], samples[f"score_{name}"]
         metrics[f"{name}_auroc"] = float(ood.auroc(known, other))
         metrics[f"{name}_fpr95"] = float(ood.fpr_at_tpr(known, other))
-    return Measured(samples, metrics, _examples(after=after))
+    return Measured(samples, metrics, _examples(after=after), len(samples["index"]))
 
 
 def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:

@@ -9,11 +9,6 @@ SECOND = ["--model", "{model.small_cnn: {channels: 1, classes: 10, width: 4, siz
 
 
 @pytest.fixture
-def weights(finished):
-    return finished / "models/first/best.safetensors"
-
-
-@pytest.fixture
 def claimed(robustaug, weights, tmp_path):
     """A file of witnesses as somebody would send it."""
     path = tmp_path / "claim.safetensors"
