@@ -96,6 +96,10 @@ class Attack:
         del classes
         return self.restarts
 
+    def numbered(self) -> tuple[str, ...]:
+        """Return the names behind the numbers in `AttackResult.by`: its own, or those of an ensemble's attacks."""
+        return (self.name,)
+
     def init(self, start: State, ask: Ask) -> State:
         """Return where to begin, from the state at the clean samples; `start.eps` is the radius safe after rounding."""
         raise NotImplementedError(f"{type(self).__name__} must define init")

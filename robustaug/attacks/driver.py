@@ -80,7 +80,7 @@ def run(
         check_class_range("y", y, logits.shape[1])
         for words in suspicions(logits):
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
-        label = _labels(attack, y, target, keys, logits.shape[1])
+        label = labels_of(attack, y, target, keys, logits.shape[1])
         session = Session(model, execution, attack.threat, x, label, logits, budget, keys, allowed, attack.targeted)
         session.resume(attack)
         attack.pursue(session)
@@ -150,7 +150,7 @@ def last_state(
     with torch.inference_mode(False), torch.enable_grad():
         x, y = x.detach().clone(), y.detach().clone()
         logits = _clean_if_wanted(attack, model, x) if len(x) else x.new_zeros(0, 1)
-        label = _labels(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
+        label = labels_of(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
         start = State(attack.threat.around(x, eps, allowed), label, logits, keys.fold(0), x)
         if not len(x):
             return start
@@ -172,8 +172,11 @@ def _clean_if_wanted(attack: Attack, model: nn.Module, x: Tensor) -> Tensor:
         return logits_of(model(x.clone()))
 
 
-def _labels(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
-    """Return the class each sample is led away from or, when targeted, towards."""
+def labels_of(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
+    """Return the class each sample is led away from or, when targeted, towards, (B,) int64.
+
+    Where no target is given, it is a random wrong class a sample, by the sample's key.
+    """
     if not attack.targeted:
         return y
     if target is None:
