@@ -103,7 +103,9 @@ def compared(model: nn.Module, x: Tensor, y: Tensor, runs: int) -> list[dict[str
             found[name].append(attack(model))
     rows = []
     for name, results in found.items():
-        row = {"attack": name} | results[0] | {"seconds": sorted(r["seconds"] for r in results)[len(results) // 2]}
+        row: dict[str, Any] = (
+            {"attack": name} | results[0] | {"seconds": sorted(r["seconds"] for r in results)[len(results) // 2]}
+        )
         peer = "torchattacks PGD-50" if "PGD" in name else "torchattacks AutoAttack"
         against = sorted(r["seconds"] for r in found[peer])[runs // 2]
         row["ratio"] = against / row["seconds"]
@@ -130,7 +132,7 @@ PUBLISHED: list[tuple[str, dict[str, Any]]] = [
 
 def theirs(model: nn.Module, x: Tensor, y: Tensor, attacks: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """Run attacks of torchattacks in turn, each on what stands."""
-    import torchattacks
+    import torchattacks  # pyright: ignore[reportMissingImports]
 
     counted = Counted(model)
     started = time.perf_counter()
@@ -170,7 +172,9 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, name: str, seed: int = 0, **par
     return outcome(seconds, standing, float(each[0]), float(each[1]), parts) | {"fragile": result.fragile}
 
 
-def outcome(seconds: float, standing: Tensor, forwards: float, backwards: float, parts: list) -> dict[str, Any]:
+def outcome(
+    seconds: float, standing: Tensor, forwards: float, backwards: float, parts: list[dict[str, Any]]
+) -> dict[str, Any]:
     counts = {"forwards": round(forwards, 1), "backwards": round(backwards, 1)}
     return {"seconds": round(seconds, 2), "robust": share(standing), **counts, "parts": parts}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from robustaug.attacks import apgd_l1
 from robustaug.attacks.ask import Answer, Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.losses import dlr_to
+from robustaug.attacks.preset import preset
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.registry import register
@@ -98,16 +99,19 @@ class APGDT(Attack):
         ask.logits(state.x, dlr_to, state.label, state.memory["target"])
 
 
-@register("attack.apgd_ce", tags={"gradient"})
-def apgd_ce(**params: Any) -> APGD:
-    """Auto-PGD on cross-entropy: `attack.apgd` by the name AutoAttack gives it."""
-    return APGD(**{"loss": "ce"} | params)
-
-
-@register("attack.apgd_dlr", tags={"gradient"})
-def apgd_dlr(**params: Any) -> APGD:
-    """Auto-PGD on the difference of logits ratio: `attack.apgd` by the name AutoAttack gives it."""
-    return APGD(**{"loss": "dlr"} | params)
+preset(
+    "attack.apgd_ce",
+    APGD,
+    """Climb the cross-entropy by Auto-PGD: `attack.apgd` by the name AutoAttack gives it.""",
+    tags={"gradient"},
+)
+preset(
+    "attack.apgd_dlr",
+    APGD,
+    """Climb the difference of logits ratio by Auto-PGD: `attack.apgd` by the name AutoAttack gives it.""",
+    tags={"gradient"},
+    loss="dlr",
+)
 
 
 def likeliest(start: State, targets: int, skip: int = 0) -> Tensor:

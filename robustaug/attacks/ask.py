@@ -6,6 +6,7 @@ Legend: B samples, ... the rest of a sample's shape, K classes, M classes of int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -53,6 +54,7 @@ class Witness(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Ask:
     """Ask a model about points in bounded batches.
 
@@ -62,23 +64,28 @@ class Ask:
         model: returns logits, or an object with `.logits`; made by `Execution.prepare`.
         execution: how to ask.
         witness: is told of every point; None for nobody.
+        keeps: points may be witnesses.
     """
 
-    def __init__(self, model: Callable[[Tensor], Any], execution: Execution, witness: Witness | None = None) -> None:
-        self.model = model
-        self.execution = execution
-        self.witness = witness
+    model: Callable[[Tensor], Any]
+    execution: Execution
+    witness: Witness | None = None
+    keeps: bool = True
 
     def of(self, rows: Tensor) -> Ask:
         """Return the same for some of the samples, by positions; a sample may come several times."""
-        return Ask(self.model, self.execution, None if self.witness is None else self.witness.of(rows))
+        return replace(self, witness=None if self.witness is None else self.witness.of(rows))
 
     def made_from(self, params: Mapping[str, Tensor]) -> Ask:
         """Return the same for points that come from these parameters, (B, ...) each, which are kept beside a witness.
 
         What keeps parameters must say in `Attack.replays` whether a point is what they make of the clean sample.
         """
-        return Ask(self.model, self.execution, None if self.witness is None else self.witness.made_from(params))
+        return replace(self, witness=None if self.witness is None else self.witness.made_from(params))
+
+    def unseen(self) -> Ask:
+        """Return the same for points that are counted but kept nowhere."""
+        return replace(self, keeps=False)
 
     def logits(self, x: Tensor, loss: Loss | None = None, *rows: Tensor, keep: bool = True) -> Tensor:
         """Return the logits (B, K) at x, without gradient.
@@ -191,7 +198,7 @@ class Ask:
         if self.witness is None:
             return
         self.witness.spent(forwards, backwards, grad)
-        if keep:
+        if keep and self.keeps:
             self.witness.saw(x, logits, loss)
 
 

@@ -70,11 +70,11 @@ class Attack:
         check_choice(self.name, "norm", self.norm, self.norms)
         check_choice(self.name, "loss", self.loss, LOSSES)
         object.__setattr__(self, "box", _box(self.name, self.box))
-        object.__setattr__(
-            self, "eps", self.usual_eps() if self.eps is None else read_eps(self.eps, math.isinf(self.usual_eps()))
-        )
+        usual = self.usual_eps()
+        eps = usual if self.eps is None else read_eps(self.eps, may_be_endless=math.isinf(usual))
+        object.__setattr__(self, "eps", eps)
         if self.norm == "Linf":  # for other norms it depends on how many values a sample has
-            check_eps(self.eps, self.threat)
+            check_eps(eps, self.threat)
         self.check_flag("targeted")
         if self.targeted and not self.can_target:
             raise ValueError(f"{self.name}: cannot lead towards a class; set targeted to false")

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -98,7 +98,20 @@ def run(
         None if mask is None else mask_rows(mask, x)[share],
         execution,
     )
-    return AttackResult(*(_gathered(column, len(x)) for column in result))
+    params = {}
+    for key, (shape, dtype) in _params(result).items():
+        nothing = torch.zeros(len(result.norm), *shape, dtype=dtype, device=x.device)
+        params[key] = _gathered(result.params.get(key, nothing), len(x))
+    columns = (_gathered(column, len(x)) for column in result if isinstance(column, Tensor))
+    return AttackResult(*columns, params=params)
+
+
+def _params(result: AttackResult) -> dict[str, tuple[Any, Any]]:
+    """Return shape and dtype of every process's parameters: where nothing broke, a process has none."""
+    own = {key: (tuple(value.shape[1:]), value.dtype) for key, value in result.params.items()}
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, own)
+    return dict(sorted({key: kind for some in every for key, kind in some.items()}.items()))
 
 
 def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustaug.attacks.ask import Ask, Witness
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
 from robustaug.attacks.nearest import begin, boxed, draw_nearer, remember, unit
 from robustaug.attacks.state import State
@@ -74,7 +74,7 @@ class EAD(Attack):
         return self.searches * self.iterations
 
     def init(self, start: State, ask: Ask) -> State:
-        ask = self._quiet(ask)
+        ask = ask if self.rule == "L1" else ask.unseen()
         answer = ask.gradient(start.x, self.objective, start.label)
         slope = start.ball.masked(answer.grad).flatten(1).double() * unit(start.ball)
         steep, long = (v.clamp_min(1e-150) for v in (slope.abs().amax(1), torch.linalg.vector_norm(slope, dim=1)))
@@ -87,7 +87,7 @@ class EAD(Attack):
         )
 
     def step(self, state: State, ask: Ask) -> State:
-        memory, width, quiet = state.memory, unit(state.ball), self._quiet(ask)
+        memory, width = state.memory, unit(state.ball)
         ball, ahead, taken = boxed(state), memory["ahead"], memory["taken"]
         # not kept: it may lie outside the box
         answer = ask.gradient(ahead, self._short, state.label, keep=False)
@@ -97,7 +97,8 @@ class EAD(Attack):
         delta = delta - per_row(size, delta) * grad
         shrunk = delta.sign() * (delta.abs() - per_row(size * self.beta, delta)).clamp_min(0)
         x = ball.project(state.clean + width * shrunk)
-        logits = quiet.logits(x, self.objective, state.label)
+        # with "EN" the nearest point in the elastic norm is shown at the end, and no other
+        logits = ask.logits(x, self.objective, state.label, keep=self.rule == "L1")
         fell = broken(logits, state.label, self.targeted)
         found = remember(state, x, fell, self._distance(state, x))
         cost = self._elastic(state, x) - memory["constant"] * self._short(logits, state.label)
@@ -126,34 +127,9 @@ class EAD(Attack):
         delta = ((x - state.clean) / unit(state.ball)).flatten(1).double()
         return delta.square().sum(1) + self.beta * delta.abs().sum(1)
 
-    def _quiet(self, ask: Ask) -> Ask:
-        """Return the way to ask while searching: points count at once, or with "EN" not before the end."""
-        if self.rule == "L1" or ask.witness is None:
-            return ask
-        return Ask(ask.model, ask.execution, _Quiet(ask.witness))
-
     def _short(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the margin until it is crossed: beyond it only the distance counts."""
         return self.objective(logits, label).clamp_max(0)
 
     def finish(self, state: State, ask: Ask) -> None:
         """Do nothing: every sample was drawn nearer when its last search ended."""
-
-
-@dataclass(frozen=True)
-class _Quiet:
-    """Counts the passes, and tells nobody of the points."""
-
-    witness: Witness
-
-    def of(self, rows: Tensor) -> _Quiet:
-        return _Quiet(self.witness.of(rows))
-
-    def reserve(self, forwards: int) -> None:
-        self.witness.reserve(forwards)
-
-    def spent(self, forwards: int, backwards: int, grad: Tensor | None) -> None:
-        self.witness.spent(forwards, backwards, grad)
-
-    def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
-        """Ignore the point."""

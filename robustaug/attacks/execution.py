@@ -116,7 +116,7 @@ class Execution:
         last = folded is not None and x.device.type == "cpu" if self.channels_last is None else self.channels_last
         layout = torch.channels_last if last and x.ndim == 4 else torch.contiguous_format
         if folded is not None and x.ndim == 4:
-            folded = folded.to(memory_format=layout)
+            folded = folded.to(memory_format=layout)  # type: ignore[call-overload]
         asked: Callable[[Tensor], Any] = folded or model
         if self.compile:
             asked = torch.compile(asked, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)

@@ -255,7 +255,7 @@ def test_samples_asked_about_several_times_are_counted_and_held_to_the_budget():
     eps = torch.full((3,), 0.1, dtype=torch.float64)
     session = Session(model, execution, pgd().threat, x, model(x).argmax(1), model(x), eps, keys, None, False)
     rows = torch.tensor([0, 2, 0, 0])
-    ask = Ask(session.ask, execution, _Rows(session, torch.arange(3), session.ball)).of(rows)
+    ask = Ask(session.searched.ask, execution, _Rows(session, torch.arange(3), session.ball)).of(rows)
     ask.gradient(x[rows], pgd().objective, y[rows], keep=False)
     assert session.forwards.tolist() == [4, 1, 2]
     assert session.backwards.tolist() == [3, 0, 1]
