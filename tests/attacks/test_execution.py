@@ -230,7 +230,7 @@ def test_compiled_models_are_asked_at_few_sizes(compiled, size):
 
 
 def test_what_fills_a_batch_up_is_thrown_away(compiled):
-    asked = Execution(compile=True).prepare(plain(), torch.zeros(11, 2, 5, 5))
+    asked = Execution(compile=True).prepare(plain(), torch.zeros(11, 2, 5, 5)).ask
     x, _ = data(11)
     for n in (11, 9, 4, 3, 1):
         torch.testing.assert_close(asked(x[:n]), plain()(x[:n]))
@@ -250,7 +250,7 @@ def test_channels_last_survives_compilation(compiled):
             seen.append(x.is_contiguous(memory_format=torch.channels_last))
             return x.flatten(1)[:, :CLASSES]
 
-    asked = Execution(compile=True, channels_last=True).prepare(Watched().eval(), torch.zeros(5, 2, 5, 5))
+    asked = Execution(compile=True, channels_last=True).prepare(Watched().eval(), torch.zeros(5, 2, 5, 5)).ask
     for n in (5, 4):
         asked(data(n)[0])
     assert seen == [True, True]
@@ -264,7 +264,7 @@ def test_sizes_are_filled_up_to_powers_of_two():
 def test_the_real_compiler_gives_the_same_answers():
     model = nn.Linear(4, 3).eval()
     x = torch.rand(3, 4, requires_grad=True)
-    asked = Execution(compile=True).prepare(model, x)
+    asked = Execution(compile=True).prepare(model, x).ask
     for weight in (torch.eye(3), torch.ones(3, 3)):
         [grad] = torch.autograd.grad((asked(x) @ weight).sum(), x)
         torch.testing.assert_close(grad, torch.autograd.grad((model(x) @ weight).sum(), x)[0])
