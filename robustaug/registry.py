@@ -49,6 +49,7 @@ FAMILIES: dict[str, Family] = {
     "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
     "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
     "nlpaug": Family("operator", "text", None, adapter="robustaug.ops.adapters.nlpaug"),
+    "torchattacks": Family("attack", None, None, adapter="robustaug.attacks.adapters.torchattacks"),
 }
 
 

@@ -142,7 +142,7 @@ class Ask:
         for part in self._parts(x):
             leaf = x[part].detach().requires_grad_()
             output = self._forward(leaf)
-            _require_slope(output)
+            require_slope(output)
             chosen = output.gather(1, classes[part])
             columns = [
                 torch.autograd.grad(chosen[:, m].sum(), leaf, retain_graph=m + 1 < count, allow_unused=True)[0]
@@ -164,7 +164,7 @@ class Ask:
             shown = leaf if view is None else view(leaf, part)
             logits = self._forward(shown)
             value = loss(logits, *(row[part] for row in rows))
-            _require_slope(value)
+            require_slope(value)
             # with respect to the input alone: the parameters' .grad stays as it was
             [grad] = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
             found = (logits.detach(), value.detach(), _finite(grad, leaf))
@@ -206,7 +206,12 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
-def _require_slope(value: Tensor) -> None:
+def require_slope(value: Tensor) -> None:
+    """Refuse what no gradient leads back from.
+
+    Raises:
+        ValueError: the model's output has no gradient.
+    """
     if not value.requires_grad:
         raise ValueError(
             "the model's output has no gradient (it detaches or rounds it); gradient attacks cannot judge it"
