@@ -286,6 +286,10 @@ class Ball:
         """Return the balls with other radii (B,)."""
         return Ball(self.threat, self.clean, eps, self.mask)
 
+    def unlimited(self) -> Ball:
+        """Return the balls without a radius: the box and the mask alone."""
+        return self.within(torch.full_like(self.eps, torch.inf))
+
     def measure(self, x: Tensor) -> Tensor:
         """Return how far x is from the clean samples, (B,) float64, exact for x as it is stored."""
         if self.norm.name == "Linf" and x.dtype == torch.float32:  # the largest of many: round once, not each value
