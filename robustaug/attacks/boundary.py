@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.decision import find_start, to_boundary, unlimited
+from robustaug.attacks.decision import find_start, to_boundary
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
@@ -90,7 +90,7 @@ class Boundary(Attack):
         noise = state.ball.masked(noise)
         noise = noise - per_row((noise * unit).flatten(1).sum(1), unit) * unit
         moved = away + per_row(walk * distance, noise) * norm.steepest(noise)
-        least, most = unlimited(state.ball).bounds
+        least, most = state.ball.unlimited().bounds
         return (state.clean + per_row(distance, moved) * norm.steepest(moved)).clamp(least, most), distance
 
 

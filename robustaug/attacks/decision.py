@@ -12,14 +12,9 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.state import AttackWarning, State
-from robustaug.attacks.threat import Ball, per_row
+from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
 from robustaug.rng import Keys, uniform_field
-
-
-def unlimited(ball: Ball) -> Ball:
-    """Return the same without a radius: the box and the mask alone."""
-    return ball.within(torch.full_like(ball.eps, torch.inf))
 
 
 def find_start(state: State, ask: Ask, targeted: bool, draws: int) -> State:
@@ -33,7 +28,7 @@ def find_start(state: State, ask: Ask, targeted: bool, draws: int) -> State:
     Warns:
         AttackWarning: names the samples for which no draw broke the model; they stand for want of a start.
     """
-    least, most = unlimited(state.ball).bounds
+    least, most = state.ball.unlimited().bounds
     x, found = state.clean.clone(), torch.zeros_like(state.label, dtype=torch.bool)
     for draw in range(draws):
         rows = (~found).nonzero()[:, 0]

@@ -13,7 +13,7 @@ from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import mask_rows
 from robustaug.attacks.state import State
-from robustaug.attacks.threat import per_row
+from robustaug.attacks.threat import Norm, per_row
 from robustaug.attacks.verify import broken
 from robustaug.models.classifier import require_eval
 from robustaug.registry import register
@@ -58,7 +58,7 @@ class Universal(Attack):
         if self.restarts != 1:
             raise ValueError(f"{self.name}: restarts would give several perturbations; set restarts to 1")
         if self.delta is not None:
-            delta = torch.as_tensor(self.delta)
+            delta = self.delta if isinstance(self.delta, Tensor) else torch.tensor(self.delta, dtype=torch.float64)
             if not delta.is_floating_point() or not bool(delta.isfinite().all()):
                 raise ValueError(f"{self.name}: delta must hold finite floating numbers, got {delta.dtype}")
             object.__setattr__(self, "delta", delta)
@@ -120,8 +120,8 @@ class Universal(Attack):
             return replace(state, steps=self.steps)
         rows = self._rows(state.keys.fold("batches").fold(epoch), parts, part)
         delta, some, norm = state.memory["delta"][0], state.take(rows), state.ball.norm
-        least, most = some.ball.bounds
-        moved = norm.project(some.memory["delta"], some.eps, least, most)
+        least, most = some.ball.unlimited().bounds
+        moved = _within(norm, some.memory["delta"], some.eps)
 
         def clipped(moved: Tensor, at: slice) -> Tensor:
             return torch.clamp(some.clean[at] + moved, least[at], most[at])
@@ -132,8 +132,7 @@ class Universal(Attack):
             2.5 * most_eps / self.steps if self.step_size is None else torch.full_like(most_eps, float(self.step_size))
         )
         stepped = delta[None] + per_row(size, delta[None]) * norm.steepest(found.grad.sum(0, keepdim=True))
-        end = torch.full_like(stepped, torch.inf)
-        return replace(_at(state, norm.project(stepped, most_eps, -end, end)[0]), steps=state.steps + 1)
+        return replace(_at(state, _within(norm, stepped, most_eps)[0]), steps=state.steps + 1)
 
     def _capped(self, logits: Tensor, label: Tensor) -> Tensor:
         return self.objective(logits, label).clamp_max(float(self.cap))
@@ -141,6 +140,12 @@ class Universal(Attack):
     def _rows(self, keys: Keys, parts: int, part: int) -> Tensor:
         """Return the positions of one of the mini-batches of an epoch, in which each sample comes once."""
         return keys.uniform()[:, 0].argsort(stable=True)[part::parts]
+
+
+def _within(norm: Norm, delta: Tensor, eps: Tensor) -> Tensor:
+    """Return perturbations (B, ...) of norm at most eps (B,), whatever the box."""
+    end = torch.full_like(delta, torch.inf)
+    return norm.project(delta, eps, -end, end)
 
 
 def _at(state: State, delta: Tensor) -> State:
