@@ -24,9 +24,10 @@ class DDN(Attack):
 
     Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and
     defenses", arXiv:1811.09600, algorithm 1. The turning step falls from 1 to 0.01 along a cosine. Where the gradient
-    is zero it turns at random. We differ in four ways: it begins on the nearest boundary of the linearised model, where
-    that breaks the model; lengths are in widths of the box (absolute where that is infinite) and at most that of its
-    farthest corner; values are not rounded to 256 levels; at the end the nearest point is drawn nearer.
+    is zero it turns at random. We differ in five ways: it begins on the nearest boundary of the linearised model, where
+    that breaks the model; a step is cut at the box before its length is set; lengths are in widths of the box (absolute
+    where that is infinite) and at most that of its farthest corner; values are not rounded to 256 levels; at the end
+    the nearest point is drawn nearer.
 
     Attributes:
         steps: gradients a restart.

@@ -27,10 +27,10 @@ class FMN(Attack):
 
     Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", arXiv:2102.12827,
     algorithm 1; L0 as in the authors' code, one value at least each time. We differ in five ways: it begins on the
-    nearest boundary of the linearised model, where that breaks the model; the radius reaches `gamma` beyond a
-    linearised boundary, since a piecewise linear model is not broken on it; step lengths are in widths of the box
-    (absolute where that is infinite); L0 and L1 are projected within the box; at the end the nearest point is drawn
-    nearer.
+    nearest boundary of the linearised model, where that breaks the model; until the model breaks the radius grows by
+    `gamma` at least, since a point on the linearised boundary need not break it; a step is cut at the box before it is
+    projected, and L0 and L1 are projected within the box; step lengths are in widths of the box (absolute where that
+    is infinite); at the end the nearest point is drawn nearer.
 
     Attributes:
         steps: gradients a restart.
@@ -88,7 +88,9 @@ class FMN(Attack):
         slope = torch.linalg.vector_norm(grad.flatten(1).double(), ord=state.ball.norm.dual, dim=1).clamp_min(1e-12)
         way = (loss.abs() / slope).nan_to_num(nan=0.0, posinf=torch.inf)  # a NaN would never leave the radius again
         radius = state.memory["radius"]
-        wider = torch.where(least.isfinite(), radius * (1 + gamma), state.ball.measure(state.x) + (1 + gamma) * way)
+        size = state.ball.measure(state.x)
+        # at least the usual growth: the estimate comes ever closer to a boundary and may never cross it
+        wider = torch.where(least.isfinite(), radius * (1 + gamma), torch.maximum(size + way, size * (1 + gamma)))
         return torch.where(fell, torch.minimum(radius * (1 - gamma), least), wider)
 
     def _count(self, radius: Tensor, gamma: float, fell: Tensor, least: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import robustaug
+from robustaug.attacks.execution import Execution
 from robustaug.registry import lookup
 from tests.conformance.test_attack_conformance import FREE, linear, network
 
@@ -130,3 +131,27 @@ def test_a_network_breaks_no_farther_than_where_pgd_breaks_it(name, norm):
     pgd = robustaug.create("attack.pgd", norm=norm, eps=eps, steps=40, restarts=3)(model, x, y)
     ours = result.success & (result.norm <= eps)
     assert ours.sum() >= pgd.success.sum() - (4 if name == "attack.deepfool" else 1)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name, norm, tmp_path):
+    model = network(4)
+    x = torch.rand(6, 3, 2, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    attack = robustaug.create(name, norm=norm)
+    whole, calls = attack(model, x, y), []
+
+    def stop(progress):
+        calls.append(progress)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "attack.safetensors"
+    try:
+        attack(model, x, y, execution=Execution(checkpoint=path, checkpoint_every_s=0, progress=stop))
+    except KeyboardInterrupt:
+        assert path.exists()
+    resumed = attack(model, x, y, execution=Execution(checkpoint=path, checkpoint_every_s=0))
+    for column, again in zip(whole, resumed, strict=True):
+        assert torch.equal(column, again)
