@@ -25,8 +25,9 @@ RISING = 0.75
 @register("attack.apgd", tags={"gradient"})
 @dataclass(frozen=True, kw_only=True, repr=False)
 class APGD(Attack):
-    """Climb the loss with momentum, from a step of 2 eps that is halved, and taken up again at the best point, when
-    the loss stops rising.
+    """Climb the loss with momentum, in steps that are halved when it stops rising.
+
+    The first step is 2 eps long; after a halving the climb goes on from the best point.
 
     Croce & Hein 2020, arXiv:2003.01690, algorithm 1; for L1 Croce & Hein 2021, arXiv:2103.01208, algorithm 1. Rises
     are counted from the loss at the start, as in the paper; the published code compares the first one with zero.

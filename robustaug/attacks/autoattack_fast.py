@@ -34,7 +34,7 @@ class Arm(NamedTuple):
     long: Attack
 
 
-@register("attack.autoattack_fast", tags={"gradient", "score"})
+@register("attack.autoattack_fast", tags={"gradient", "score", "shared"})
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AutoAttackFast(Attack):
     """Run the attacks of AutoAttack in brief, in the order of what they achieve, and longer only where that pays.

@@ -107,6 +107,8 @@ class Session:
         salt = number if salt is None else salt
         keys = self.keys if salt == 0 else self.keys.fold(f"attack {salt}")
         rounds = attack.rounds(self.logits.shape[1])
+        if not rounds:
+            return
         place = self.place or {"round": 0, "steps": 0}
         self.pace = (time.perf_counter(), (place["round"] + place["steps"] / attack.steps) / rounds)
         try:
