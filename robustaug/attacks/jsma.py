@@ -43,8 +43,8 @@ class JSMA(Attack):
         values: changed a step: 1 or 2.
         saliency: "sum" or "product".
         theta: how far a value moves at once, in widths of the box (absolute where that is infinite).
-        classes: other classes that are looked at for the wanted one where there is no target, a gradient each; restart r
-            takes the r-th nearest.
+        classes: other classes that are looked at for the wanted one where there is no target, a gradient each;
+            restart r takes the r-th nearest.
         refine: halvings of the number of changes at the end; 0 as published.
     """
 
