@@ -43,7 +43,8 @@ class JSMA(Attack):
         values: changed a step: 1 or 2.
         saliency: "sum" or "product".
         theta: how far a value moves at once, in widths of the box (absolute where that is infinite).
-        classes: other classes that are looked at for the wanted one, a gradient each; restart r takes the r-th nearest.
+        classes: other classes that are looked at for the wanted one where there is no target, a gradient each;
+            restart r takes the r-th nearest.
         refine: halvings of the number of changes at the end; 0 as published.
     """
 
@@ -66,7 +67,8 @@ class JSMA(Attack):
         self.check_count("refine", least=0)
         check_choice(self.name, "saliency", self.saliency, ("sum", "product"))
         self.check_number("theta")
-        if self.values not in (1, 2):
+        self.check_count("values")
+        if self.values > 2:
             raise ValueError(f"{self.name}: values must be 1 or 2, got {self.values!r}")
 
     def init(self, start: State, ask: Ask) -> State:

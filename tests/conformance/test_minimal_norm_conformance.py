@@ -12,6 +12,8 @@ from tests.conformance.test_attack_conformance import FREE, linear, network
 NAMES = ["attack.cw", "attack.ddn", "attack.deepfool", "attack.ead", "attack.fmn", "attack.jsma", "attack.sigma_zero"]
 CASES = [(name, norm) for name in NAMES for norm in lookup(name).factory.norms]
 DUAL = {"L1": torch.inf, "L2": 2, "Linf": 1}
+# the least elastic net is not the least L1; FMN takes more steps to empty the last of the other values
+FROM_THE_SAMPLE = {("attack.ead", "L1"): 1.25, ("attack.fmn", "L1"): 1.03, ("attack.cw", "L2"): 1.02}
 SIZES = [((7,), 1), ((2, 9), 3), ((3, 4, 5), 8)]
 
 
@@ -68,7 +70,6 @@ def test_a_linear_model_breaks_within_one_per_cent_of_the_least_change(name, nor
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_the_search_itself_comes_close_from_the_sample(name, norm):
     """Without the linearised start (where that can be left out) and with two classes, where none can be missed."""
-    attack = robustaug.create(name, norm=norm, box=FREE)
     model, x, y = linear((2, 9), 2, seed=3)
     if norm == "L0":
         x = torch.sigmoid(x)
@@ -81,7 +82,7 @@ def test_the_search_itself_comes_close_from_the_sample(name, norm):
     best = fewest(model, x, y, *box) if norm == "L0" else least(model, x, y, norm)
     can = best.isfinite()
     assert torch.equal(result.success, can)
-    assert (result.norm[can] <= best[can] * (1.3 if norm == "L1" else 1.01)).all()
+    assert (result.norm[can] <= best[can] * FROM_THE_SAMPLE.get((name, norm), 1.01)).all()
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
