@@ -144,11 +144,11 @@ class Ask:
             output = self._forward(leaf)
             require_slope(output)
             chosen = output.gather(1, classes[part])
-            columns = [
-                torch.autograd.grad(chosen[:, m].sum(), leaf, retain_graph=m + 1 < count, allow_unused=True)[0]
-                for m in range(count)
-            ]
-            grads.append(torch.stack([_finite(column, leaf) for column in columns], dim=1))
+            columns = []
+            for m in range(count):
+                [grad] = torch.autograd.grad(chosen[:, m].sum(), leaf, retain_graph=m + 1 < count, allow_unused=True)
+                columns.append(_finite(grad, leaf))  # a copy now: CUDA graphs write each gradient to the same place
+            grads.append(torch.stack(columns, dim=1))
             logits.append(output.detach())
         found, grad = _joined(logits), _joined(grads)
         self._tell(x, found, None, True, grad, forwards=1, backwards=count)

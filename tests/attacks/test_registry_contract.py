@@ -32,8 +32,10 @@ LARGE = {
     "table": {"Linf": 0.6, "L2": 1.2, "L1": 2.5, "L0": 4.0},
 }
 
-MOST = 9
-"""Whole numbers among the defaults (steps, queries, draws) are cut to this, so that each attack takes milliseconds."""
+MOST = 10
+"""Whole numbers among the defaults (steps, queries, draws) are cut to this, or to one less where they are odd, so that
+each attack takes milliseconds.
+"""
 
 INSTEAD: dict[str, dict] = {
     "attack.pgd": {"steps": 8, "restarts": 2},
@@ -53,7 +55,7 @@ def plain(name) -> Attack:
 
 def cheap(name, **params) -> Attack:
     values = {f.name: getattr(plain(name), f.name) for f in fields(plain(name))}
-    cut = {key: MOST for key, value in values.items() if type(value) is int and value > MOST}
+    cut = {key: MOST - value % 2 for key, value in values.items() if type(value) is int and value > MOST}
     return robustaug.create(name, **(cut | INSTEAD.get(name, {}) | params))
 
 

@@ -57,7 +57,8 @@ class _Answer(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         require_slope(ctx.logits)
         [found] = torch.autograd.grad(ctx.logits, ctx.leaf, grad, retain_graph=True, allow_unused=True)
-        found = torch.zeros_like(ctx.leaf) if found is None else found
+        # a copy: CUDA graphs write each gradient to the same place
+        found = torch.zeros_like(ctx.leaf) if found is None else found.clone()
         if ctx.ask.witness is not None:
             ctx.ask.witness.spent(0, 1, found)
         return found, None
