@@ -169,6 +169,16 @@ def test_results_do_not_depend_on_the_batch(params):
     assert not torch.equal(attack(**params)(model, x, y, Keys.of(4, 12)).x_adv, whole.x_adv)
 
 
+@pytest.mark.parametrize("params", CASES)
+def test_a_mask_without_values_leaves_the_data_alone(params):
+    model = network().float()
+    x, y = images(network())
+    recorded = Recorded(model)
+    result = attack(**params)(recorded, x.float(), y, mask=torch.zeros(3, 2, 2, dtype=torch.bool))
+    assert torch.equal(result.x_adv, x.float())
+    assert not any(points.isnan().any() for points in recorded.points)
+
+
 def test_targets_are_reached():
     model = network()
     x, y = images(model)
