@@ -49,6 +49,7 @@ FAMILIES: dict[str, Family] = {
     "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
     "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
     "nlpaug": Family("operator", "text", None, adapter="robustaug.ops.adapters.nlpaug"),
+    "torchattacks": Family("attack", None, None, adapter="robustaug.attacks.adapters.torchattacks"),
 }
 
 
@@ -187,8 +188,9 @@ def list(kind: str | None = None, modality: str | None = None, tag: str | None =
         ValueError: nothing has this kind, modality or tag.
     """
     for prefix, family in FAMILIES.items():
-        if kind in (None, family.kind) and modality in (None, family.modality):
-            _load_family(prefix)  # the others cannot match, and may be slow to import
+        # a family without a modality may hold entries of any; the others cannot match, and may be slow to import
+        if kind in (None, family.kind) and (modality is None or family.modality in (None, modality)):
+            _load_family(prefix)
     _load_entry_points()
     entries = tuple(_entries.values())
     known = {

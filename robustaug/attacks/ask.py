@@ -5,7 +5,8 @@ Legend: B samples, ... the rest of a sample's shape, K classes, M classes of int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -48,7 +49,12 @@ class Witness(Protocol):
         """Return the witness of some samples, by positions; a sample may come several times."""
         ...
 
+    def made_from(self, params: Mapping[str, Tensor]) -> Witness:
+        """Return the witness of points that were made from these parameters, (B, ...) each."""
+        ...
 
+
+@dataclass(frozen=True)
 class Ask:
     """Ask a model about points in bounded batches.
 
@@ -58,16 +64,28 @@ class Ask:
         model: returns logits, or an object with `.logits`; made by `Execution.prepare`.
         execution: how to ask.
         witness: is told of every point; None for nobody.
+        keeps: points may be witnesses.
     """
 
-    def __init__(self, model: Callable[[Tensor], Any], execution: Execution, witness: Witness | None = None) -> None:
-        self.model = model
-        self.execution = execution
-        self.witness = witness
+    model: Callable[[Tensor], Any]
+    execution: Execution
+    witness: Witness | None = None
+    keeps: bool = True
 
     def of(self, rows: Tensor) -> Ask:
         """Return the same for some of the samples, by positions; a sample may come several times."""
-        return Ask(self.model, self.execution, None if self.witness is None else self.witness.of(rows))
+        return replace(self, witness=None if self.witness is None else self.witness.of(rows))
+
+    def made_from(self, params: Mapping[str, Tensor]) -> Ask:
+        """Return the same for points that come from these parameters, (B, ...) each, which are kept beside a witness.
+
+        What keeps parameters must say in `Attack.replays` whether a point is what they make of the clean sample.
+        """
+        return replace(self, witness=None if self.witness is None else self.witness.made_from(params))
+
+    def unseen(self) -> Ask:
+        """Return the same for points that are counted but kept nowhere."""
+        return replace(self, keeps=False)
 
     def logits(self, x: Tensor, loss: Loss | None = None, *rows: Tensor, keep: bool = True) -> Tensor:
         """Return the logits (B, K) at x, without gradient.
@@ -103,11 +121,13 @@ class Ask:
             view: what is shown to the model; x itself when left out.
             keep: what the model is shown may be a witness; false where it is no point that the attack may return.
             repeats: passes to average over, for a model (or a view) that is random: expectation over transformation
-                (Athalye et al. 2018, arXiv:1802.00420).
+                (Athalye et al. 2018, arXiv:1802.00420). The witness is told the mean logits, which are no answer at
+                any one of several views: keep must then be false.
 
         Raises:
             ValueError: the model's output has no gradient.
         """
+        assert not (keep and view is not None and repeats > 1), "the mean over several views belongs to no point"
         self._reserve(repeats)
         parts = [self._graded(x, loss, rows, view, repeats, part) for part in self._parts(x)]
         logits, value, grad, shown = (_joined(column) for column in zip(*parts, strict=True))
@@ -122,7 +142,7 @@ class Ask:
         for part in self._parts(x):
             leaf = x[part].detach().requires_grad_()
             output = self._forward(leaf)
-            _require_slope(output)
+            require_slope(output)
             chosen = output.gather(1, classes[part])
             columns = [
                 torch.autograd.grad(chosen[:, m].sum(), leaf, retain_graph=m + 1 < count, allow_unused=True)[0]
@@ -138,19 +158,20 @@ class Ask:
         self, x: Tensor, loss: Loss, rows: tuple[Tensor, ...], view: View | None, repeats: int, part: slice
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         total: tuple[Tensor, ...] | None = None
+        shown = x[part]
         for _ in range(repeats):
             leaf = x[part].detach().requires_grad_()
             shown = leaf if view is None else view(leaf, part)
             logits = self._forward(shown)
             value = loss(logits, *(row[part] for row in rows))
-            _require_slope(value)
+            require_slope(value)
             # with respect to the input alone: the parameters' .grad stays as it was
             [grad] = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            found = (logits.detach(), value.detach(), _finite(grad, leaf), shown.detach())
+            found = (logits.detach(), value.detach(), _finite(grad, leaf))
             total = found if total is None else tuple(a + b for a, b in zip(total, found, strict=True))
         assert total is not None, "repeats is at least 1"
-        logits, value, grad, shown = total if repeats == 1 else tuple(t / repeats for t in total)
-        return logits, value, grad, shown
+        logits, value, grad = total if repeats == 1 else tuple(t / repeats for t in total)
+        return logits, value, grad, shown.detach()
 
     def _forward(self, x: Tensor) -> Tensor:
         with self.execution.reduced(x.device):
@@ -177,7 +198,7 @@ class Ask:
         if self.witness is None:
             return
         self.witness.spent(forwards, backwards, grad)
-        if keep:
+        if keep and self.keeps:
             self.witness.saw(x, logits, loss)
 
 
@@ -185,7 +206,12 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
-def _require_slope(value: Tensor) -> None:
+def require_slope(value: Tensor) -> None:
+    """Refuse what no gradient leads back from.
+
+    Raises:
+        ValueError: the model's output has no gradient.
+    """
     if not value.requires_grad:
         raise ValueError(
             "the model's output has no gradient (it detaches or rounds it); gradient attacks cannot judge it"
@@ -193,4 +219,4 @@ def _require_slope(value: Tensor) -> None:
 
 
 def _finite(grad: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach(), nan=0.0)
+    return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach().contiguous(), nan=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from robustaug.attacks.inputs import check_eps, read_eps
 from robustaug.attacks.losses import LOSSES
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import AttackResult, State
-from robustaug.attacks.threat import NORMS, Threat
+from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.config import parse_ratio
 from robustaug.registry import did_you_mean
 from robustaug.rng import Keys
@@ -69,9 +70,11 @@ class Attack:
         check_choice(self.name, "norm", self.norm, self.norms)
         check_choice(self.name, "loss", self.loss, LOSSES)
         object.__setattr__(self, "box", _box(self.name, self.box))
-        object.__setattr__(self, "eps", self.usual_eps() if self.eps is None else read_eps(self.eps, self.minimal))
+        usual = self.usual_eps()
+        eps = usual if self.eps is None else read_eps(self.eps, may_be_endless=math.isinf(usual))
+        object.__setattr__(self, "eps", eps)
         if self.norm == "Linf":  # for other norms it depends on how many values a sample has
-            check_eps(self.eps, self.threat)
+            check_eps(eps, self.threat)
         self.check_flag("targeted")
         if self.targeted and not self.can_target:
             raise ValueError(f"{self.name}: cannot lead towards a class; set targeted to false")
@@ -93,6 +96,10 @@ class Attack:
         del classes
         return self.restarts
 
+    def numbered(self) -> tuple[str, ...]:
+        """Return the names behind the numbers in `AttackResult.by`: its own, or those of an ensemble's attacks."""
+        return (self.name,)
+
     def init(self, start: State, ask: Ask) -> State:
         """Return where to begin, from the state at the clean samples; `start.eps` is the radius safe after rounding."""
         raise NotImplementedError(f"{type(self).__name__} must define init")
@@ -104,6 +111,13 @@ class Attack:
     def finish(self, state: State, ask: Ask) -> None:
         """Have the last point judged too, which `step` has left unasked."""
         ask.logits(state.x, self.objective, state.label)
+
+    def replays(self, ball: Ball, x_adv: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Return (B,) bool: x_adv (B, ...) is what these parameters make of the clean samples, and they are allowed.
+
+        The verifier asks attacks that keep parameters beside their points, `Ask.made_from`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define replays")
 
     def objective(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return what to push up for each sample, (B,) float64."""
@@ -141,7 +155,7 @@ class Attack:
 
     def __repr__(self) -> str:
         [(name, params)] = self.spec().items()
-        return f"robustaug.create({', '.join([repr(name), *(f'{k}={v!r}' for k, v in params.items())])})"
+        return f"robustaug.create({', '.join([repr(name), *(f'{k}={written(v)}' for k, v in params.items())])})"
 
     def check_count(self, key: str, least: int = 1) -> None:
         """Refuse what is no whole number >= `least`."""
@@ -180,6 +194,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.tolist()
     return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def written(value: Any) -> str:
+    """Return a parameter as Python reads it: what repr writes, but for infinities."""
+    if isinstance(value, float) and math.isinf(value):
+        return f"float('{value}')"
+    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else repr(value)
 
 
 def check_choice(name: str, key: str, value: Any, known: Any) -> None:

@@ -10,6 +10,7 @@ Legend: B samples, ... the rest of a sample's shape, K classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,12 @@ def run(
     execution = execution or Execution()
     check_samples(model, x, y, attack.threat)
     require_eval(model)
-    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x)
+    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x, math.isinf(attack.usual_eps()))
     keys = _check_keys(keys, x)
     _check_target(attack, target, x)
-    allowed = None if mask is None else mask_rows(mask, x)
-    with torch.inference_mode(False), torch.enable_grad():
+    # how the model is asked is for `execution` to say, not for an autocast around the call
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        allowed = None if mask is None else mask_rows(mask, x)
         # clones: tensors made in inference mode cannot take part in a gradient
         x, y, budget = x.detach().clone(), y.detach().clone().long(), budget.clone()
         if not len(x):
@@ -78,12 +80,12 @@ def run(
         check_class_range("y", y, logits.shape[1])
         for words in suspicions(logits):
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
-        label = _labels(attack, y, target, keys, logits.shape[1])
+        label = labels_of(attack, y, target, keys, logits.shape[1])
         session = Session(model, execution, attack.threat, x, label, logits, budget, keys, allowed, attack.targeted)
         session.resume(attack)
         attack.pursue(session)
         result = session.result()
-        _warn_of_gradients(int(session.asked.sum()), int(result.silent.sum()))
+        _warn_of_gradients(int((result.backwards > 0).sum()), int(result.silent.sum()))
         if execution.checkpoint is not None:
             Path(execution.checkpoint).unlink(missing_ok=True)  # it has served
         return result
@@ -148,7 +150,7 @@ def last_state(
     with torch.inference_mode(False), torch.enable_grad():
         x, y = x.detach().clone(), y.detach().clone()
         logits = _clean_if_wanted(attack, model, x) if len(x) else x.new_zeros(0, 1)
-        label = _labels(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
+        label = labels_of(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
         start = State(attack.threat.around(x, eps, allowed), label, logits, keys.fold(0), x)
         if not len(x):
             return start
@@ -170,8 +172,11 @@ def _clean_if_wanted(attack: Attack, model: nn.Module, x: Tensor) -> Tensor:
         return logits_of(model(x.clone()))
 
 
-def _labels(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
-    """Return the class each sample is led away from or, when targeted, towards."""
+def labels_of(attack: Attack, y: Tensor, target: Tensor | None, keys: Keys, classes: int) -> Tensor:
+    """Return the class each sample is led away from or, when targeted, towards, (B,) int64.
+
+    Where no target is given, it is a random wrong class a sample, by the sample's key.
+    """
     if not attack.targeted:
         return y
     if target is None:
@@ -224,4 +229,5 @@ def _empty(x: Tensor) -> AttackResult:
         return torch.zeros(0, dtype=dtype, device=x.device)
 
     flags, counts = none(torch.bool), none(torch.int64)
-    return AttackResult(x, flags, none(torch.float64), counts, counts.clone(), flags.clone(), flags.clone(), counts)
+    columns = counts, counts.clone(), flags.clone(), flags.clone(), counts, flags.clone()
+    return AttackResult(x, flags, none(torch.float64), *columns, {})

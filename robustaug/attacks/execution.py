@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.fuse import fused
 from robustaug.models.classifier import logits_of
 
 PRECISIONS = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,6 +25,7 @@ class Progress(NamedTuple):
         total, standing: samples in all, and those that are not broken yet.
         fraction: of the attack's steps that are done, 0 to 1.
         seconds, seconds_left: since the start, and expected at the pace so far.
+        interval: where the accuracy of all samples lies, for attacks that may stop before they have tried them all.
     """
 
     attack: str
@@ -32,11 +34,24 @@ class Progress(NamedTuple):
     fraction: float
     seconds: float
     seconds_left: float
+    interval: tuple[float, float] | None = None
 
     @property
     def accuracy(self) -> float:
         """The share of samples that stand so far."""
         return self.standing / max(1, self.total)
+
+
+class Searched(NamedTuple):
+    """What the search asks.
+
+    Attributes:
+        ask: from points (B, ...) to logits, or to an object with `.logits`.
+        differs: it is not the model itself, so what breaks it must be asked of the model, too.
+    """
+
+    ask: Callable[[Tensor], Any]
+    differs: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +62,14 @@ class Execution:
         batch_size: most samples a pass of the model; all that stand when left out.
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
             model itself, and counts only where that breaks too.
-        channels_last: lay images out as B H W C in memory.
-        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two.
-        budget: most forward passes a sample; the attack ends before it would need more.
-        patience: steps between two looks at which samples still stand, where looking means waiting for the device.
+        fuse: fold batch normalisation into convolutions for the search, where the model's parts are known to allow it.
+            Whatever breaks the folded model is asked of the model itself, too.
+        channels_last: lay images out as B H W C in memory; where left out, on the CPU for a folded model.
+        compile: run the model through torch.compile; on CUDA with CUDA graphs. Batches are filled up to powers of two,
+            and to a quarter of the first at least, so that few sizes are ever compiled.
+        budget: most forward passes a sample; the attack ends before any sample would need more.
+        patience: steps between two looks at which samples still stand. With more than 1 nothing waits for the device in
+            between, and samples that fell are worked on until the next look. When left out 1 on the CPU, otherwise 8.
         progress: called after each step.
         checkpoint: a file that is written while the attack runs; a run that finds it goes on from there.
         checkpoint_every_s: seconds between two checkpoints.
@@ -58,10 +77,11 @@ class Execution:
 
     batch_size: int | None = None
     precision: str = "full"
-    channels_last: bool = False
+    fuse: bool = True
+    channels_last: bool | None = None
     compile: bool = False
     budget: int | None = None
-    patience: int = 8
+    patience: int | None = None
     progress: Callable[[Progress], None] | None = None
     checkpoint: Path | str | None = None
     checkpoint_every_s: float = 60.0
@@ -81,35 +101,40 @@ class Execution:
         if not self.checkpoint_every_s >= 0:
             raise ValueError(f"checkpoint_every_s must be >= 0, got {self.checkpoint_every_s!r}")
 
+    def looks(self, device: torch.device) -> int:
+        """Return the steps between two looks at which samples still stand."""
+        return self.patience or (1 if device.type == "cpu" else 8)
+
     def reduced(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the search asks the model."""
         dtype = PRECISIONS[self.precision]
         return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
-    def prepare(self, model: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
-        """Return what the search asks: the model in the wanted layout, compiled where that is wanted."""
-        asked: Callable[[Tensor], Any] = model
+    def prepare(self, model: nn.Module, x: Tensor) -> Searched:
+        """Return what the search asks in place of the model, for samples such as x (B, ...)."""
+        folded = fused(model, x) if self.fuse else None
+        last = folded is not None and x.device.type == "cpu" if self.channels_last is None else self.channels_last
+        layout = torch.channels_last if last and x.ndim == 4 else torch.contiguous_format
+        if folded is not None and x.ndim == 4:
+            folded = folded.to(memory_format=layout)  # type: ignore[call-overload]
+        asked: Callable[[Tensor], Any] = folded or model
         if self.compile:
-            asked = torch.compile(model, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
-        layout = torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format
+            asked = torch.compile(asked, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
+        # torch.compile goes back to eager after eight: three sizes, with and without gradient
+        least = bucket(min(len(x), self.batch_size or len(x))) // 4
 
         def ask(x: Tensor) -> Any:
             # a copy each time: the model may work in place
-            copy = x.clone(memory_format=layout)
-            if not self.compile:
-                return asked(copy)
-            spare = bucket(len(x)) - len(x)
-            filled = torch.cat([copy, copy[-1:].expand(spare, *[-1] * (x.ndim - 1))]) if spare else copy
+            if not self.compile or not len(x):
+                return asked(x.clone(memory_format=layout))
+            spare = max(bucket(len(x)), least) - len(x)
+            filled = torch.cat([x, x[-1:].expand(spare, *[-1] * (x.ndim - 1))])
             # CUDA graphs write each answer to the same place
-            return _rows(asked(filled), len(x))
+            return logits_of(asked(filled.clone(memory_format=layout)))[: len(x)].clone()
 
-        return ask
+        return Searched(ask, self.precision != "full" or self.compile or folded is not None)
 
 
 def bucket(size: int) -> int:
-    """Return the least power of two that is at least `size`, so that few sizes are ever compiled."""
+    """Return the least power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()
-
-
-def _rows(output: Any, count: int) -> Tensor:
-    return logits_of(output)[:count].clone()

@@ -30,6 +30,7 @@ def check_samples(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Non
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; pass {fix}")
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"x must have shape (B, ...) with at least one value a sample, got {tuple(x.shape)}")
+    check_box(threat, x)
     check_classes("y", y, x)
     where = next(itertools.chain(model.parameters(), model.buffers()), None)
     if where is not None and where.device != x.device:
@@ -39,7 +40,7 @@ def check_samples(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Non
     least, greatest = (float(v) for v in torch.aminmax(x.detach()))
     if math.isnan(least):
         raise ValueError("x holds NaN; leave those samples out")
-    slip = slip_of(threat)
+    slip = slip_of(threat, x)
     low, high = (torch.as_tensor(side, dtype=x.dtype, device=x.device) for side in (threat.low, threat.high))
     outside = (x < low - slip) | (x > high + slip)
     if math.isinf(greatest - least) or bool(outside.any()):
@@ -48,9 +49,29 @@ def check_samples(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Non
         raise ValueError(f"x must lie in the box {sides}, got values in [{least:g}, {greatest:g}]; {hint}")
 
 
-def slip_of(threat: Threat) -> float:
-    """Return how far beside the box a value may be."""
-    return SLIP * threat.width if math.isfinite(threat.width) else 0.0
+def slip_of(threat: Threat, x: Tensor) -> Tensor:
+    """Return how far beside its box each value of a sample may be, like x; where it has a box of its own, by that."""
+    low, high = (torch.as_tensor(side, dtype=torch.float64, device=x.device) for side in (threat.low, threat.high))
+    return torch.where((high - low).isfinite(), SLIP * (high - low), 0.0).to(x.dtype)
+
+
+def check_box(threat: Threat, x: Tensor) -> None:
+    """Refuse a box of another shape than the samples.
+
+    Raises:
+        ValueError: names both shapes.
+    """
+    for side in (threat.low, threat.high):
+        shape = torch.as_tensor(side).shape
+        try:
+            fits = torch.broadcast_shapes(shape, x.shape[1:]) == x.shape[1:]
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"box must hold numbers, or tensors that broadcast to one sample {tuple(x.shape[1:])}, "
+                f"got shape {tuple(shape)}"
+            )
 
 
 def check_classes(what: str, classes: Tensor, x: Tensor) -> None:
@@ -114,18 +135,19 @@ def check_eps(eps: float, threat: Threat, values: int = 1) -> None:
         )
 
 
-def eps_rows(eps: Any, threat: Threat, x: Tensor) -> Tensor:
+def eps_rows(eps: Any, threat: Threat, x: Tensor, may_be_endless: bool = False) -> Tensor:
     """Return the budget of each sample, (B,) float64 on the device of x.
 
     Args:
         eps: a number, a fraction such as "8/255", or a tensor (B,).
+        may_be_endless: infinity is a budget too.
 
     Raises:
         ValueError: a wrong shape or value.
     """
     values = math.prod(x.shape[1:])
     if not isinstance(eps, Tensor) or eps.ndim == 0:
-        number = read_eps(float(eps) if isinstance(eps, Tensor) else eps, may_be_endless=True)
+        number = read_eps(float(eps) if isinstance(eps, Tensor) else eps, may_be_endless)
         check_eps(number, threat, values)
         return torch.full((len(x),), number, dtype=torch.float64, device=x.device)
     if eps.shape != x.shape[:1]:
@@ -133,8 +155,8 @@ def eps_rows(eps: Any, threat: Threat, x: Tensor) -> Tensor:
     rows = eps.to(x.device, torch.float64)
     if len(rows):
         least, greatest = (float(v) for v in torch.aminmax(rows))
-        check_eps(read_eps(greatest, may_be_endless=True), threat, values)
-        read_eps(least)
+        check_eps(read_eps(greatest, may_be_endless), threat, values)
+        read_eps(least, may_be_endless)
     return rows
 
 

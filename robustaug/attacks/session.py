@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from robustaug import atomic
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.execution import Execution, Progress
 from robustaug.attacks.state import AttackResult, State
-from robustaug.attacks.threat import Ball, Threat, per_row
-from robustaug.attacks.verify import broken, full_precision, verify
+from robustaug.attacks.threat import Ball, Threat, per_row, within
+from robustaug.attacks.verify import MOST, broken, full_precision, verify
 from robustaug.models.classifier import logits_of
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.rng import Keys
@@ -27,7 +28,7 @@ from robustaug.rng import Keys
 if TYPE_CHECKING:
     from robustaug.attacks.attack import Attack
 
-_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "asked")
+_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "tried", "mark")
 
 
 class Spent(Exception):  # noqa: N818 - no error: the budget is used up, and the attack ends
@@ -43,7 +44,10 @@ class Session:
         found: (B, ...) the best point of each sample. norm: (B,) its distance, infinite where nothing broke the model.
         loss: (B,) the highest of the samples that stand.
         success, by, forwards, backwards: as in `AttackResult`.
-        moved: (B,) bool, had a gradient at least once. asked: (B,) bool, some attack worked on the sample.
+        moved: (B,) bool, had a gradient at least once. tried: (B,) bool, the attack came to the sample.
+        mark: (B,) int64, the forwards before the attack at work.
+        notes: what an ensemble remembers between its attacks; kept in checkpoints, as JSON.
+        interval: of the accuracy of all samples, where an attack has not tried them all.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Session:
         self.model, self.execution, self.threat = model, execution, threat
         self.x, self.label, self.logits, self.eps, self.keys, self.targeted = x, label, logits, eps, keys, targeted
         self.ball = threat.around(x, eps, mask)
-        self.ask = execution.prepare(model, x)
+        self.searched = execution.prepare(model, x)
         wrong = broken(logits, label, targeted)
         self.wrong = wrong
         self.found, self.success = x.clone(), wrong.clone()
@@ -70,27 +74,41 @@ class Session:
         self.loss = torch.full_like(eps, -torch.inf)
         self.by = torch.where(wrong, 0, -1)
         self.forwards, self.backwards = torch.ones_like(label), torch.zeros_like(label)
-        self.moved, self.asked = torch.zeros_like(wrong), torch.zeros_like(wrong)
+        self.moved, self.tried = torch.zeros_like(wrong), torch.ones_like(wrong)
+        self.mark = self.forwards.clone()
+        self.notes: dict[str, Any] = {}
+        self.interval: tuple[float, float] | None = None
+        self.params: dict[int, dict[str, Tensor]] = {}  # what `found` was made from, by the number of the attack
+        self.attacks: dict[int, Attack] = {}
         self.number = 0  # of the attack at work
         self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
+        self.looks = execution.looks(x.device)
         self.started = self.saved = time.perf_counter()
+        self.pace = (self.started, 0.0)  # when the attack at work began, and at which fraction of its steps
         self.place: dict[str, Any] | None = None  # where an earlier run stopped
         self.restored: dict[str, Tensor] = {}
 
     # --- running ---
 
-    def pursue(self, attack: Attack, number: int = 0, rows: Tensor | None = None) -> None:
+    def pursue(self, attack: Attack, number: int = 0, rows: Tensor | None = None, salt: int | None = None) -> None:
         """Run all rounds of `attack`, each on the samples that still stand.
 
         Args:
-            number: tells attacks in turn apart: in `by`, in checkpoints, and in the random numbers.
+            number: tells attacks in turn apart, in `by` and in checkpoints; never less than the one before.
             rows: positions of the samples to work on; all that stand when left out.
+            salt: tells their random numbers apart; the number when left out.
         """
+        self.attacks[number] = attack
         if self.place is not None and self.place["number"] > number:
             return
         self.number, self.minimal = number, attack.minimal
-        keys = self.keys if number == 0 else self.keys.fold(f"attack {number}")
+        if self.place is None:
+            self.mark = self.forwards.clone()
+        salt = number if salt is None else salt
+        keys = self.keys if salt == 0 else self.keys.fold(f"attack {salt}")
         rounds = attack.rounds(self.logits.shape[1])
+        place = self.place or {"round": 0, "steps": 0}
+        self.pace = (time.perf_counter(), (place["round"] + place["steps"] / attack.steps) / rounds)
         try:
             for turn in range(rounds):
                 if self.place is not None and self.place["round"] > turn:
@@ -98,6 +116,7 @@ class Session:
                 self._round(attack, turn, rounds, keys.fold(turn), rows)
         except Spent:
             pass
+        self._report(attack, 1.0)
 
     def _round(self, attack: Attack, turn: int, rounds: int, keys: Keys, rows: Tensor | None) -> None:
         if self.place is not None:
@@ -108,13 +127,12 @@ class Session:
             if not len(at):
                 return
             start = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], self.x[at], turn)
-            self.asked[at] = True
             state = attack.init(start, self._asking(at, start))
         at, state = self._packed(at, state)
         while state.steps < attack.steps and len(at):
             state = attack.step(state, self._asking(at, state))
             self._report(attack, (turn + state.steps / attack.steps) / rounds)
-            if not self.x.is_cuda or state.steps % self.execution.patience == 0:
+            if state.steps % self.looks == 0:
                 at, state = self._packed(at, state)
             self._save(at, state)
         if len(at):
@@ -140,14 +158,17 @@ class Session:
         return (at, state) if len(rows) == len(at) else (at[rows], state.take(rows))
 
     def _asking(self, at: Tensor, state: State) -> Ask:
-        return Ask(self.ask, self.execution, _Rows(self, at, state.ball))
+        return Ask(self.searched.ask, self.execution, _Rows(self, at, state.ball))
 
     def _report(self, attack: Attack, fraction: float) -> None:
         if self.execution.progress is not None:
-            seconds = time.perf_counter() - self.started
-            left = seconds * (1 - fraction) / max(fraction, 1e-9)
+            now, (began, first) = time.perf_counter(), self.pace
+            left = (now - began) * (1 - fraction) / max(fraction - first, 1e-9)
             standing = int((~self.success).sum())
-            self.execution.progress(Progress(attack.name, len(self.x), standing, fraction, seconds, left))
+            seconds = now - self.started
+            self.execution.progress(
+                Progress(attack.name, len(self.x), standing, fraction, seconds, left, self.interval)
+            )
 
     # --- ending ---
 
@@ -157,9 +178,21 @@ class Session:
         verified = torch.zeros_like(self.success)
         rows = self.success.nonzero()[:, 0]
         ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
-        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted)
+        size = self.execution.batch_size
+        most = MOST if size is None else max(2 // size, size - 1)  # another size than the attack's, and no larger
+        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted, most)
+        for number, params in self.params.items():
+            rows = (self.success & ~self.wrong & (self.by == number)).nonzero()[:, 0]
+            made_from = {key: value[rows] for key, value in params.items()}
+            verified[rows] &= self.attacks[number].replays(self.ball.take(rows), self.found[rows], made_from)
         norm = self.ball.measure(self.found)
-        return AttackResult(self.found, self.success, norm, self.forwards, self.backwards, verified, silent, self.by)
+        named = {
+            f"{number}.{key}" if number else key: value
+            for number, params in self.params.items()
+            for key, value in params.items()
+        }
+        columns = (self.forwards, self.backwards, verified, silent, self.by, self.tried)
+        return AttackResult(self.found, self.success, norm, *columns, named)
 
     # --- checkpoints ---
 
@@ -190,22 +223,28 @@ class Session:
             with safe_open(path, "pt", device=str(self.x.device)) as file:
                 about = json.loads((file.metadata() or {}).get("attack", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: no readable attack checkpoint ({error}); delete it to start anew") from None
         if about.get("identity") != self.identity:
             raise ValueError(
                 f"{path}: the checkpoint of another attack, model or data; delete it, or name another checkpoint"
             )
+        if about.get("digest") != _digest(tensors):
+            raise ValueError(f"{path}: the checkpoint is damaged (its digest differs); delete it to start anew")
         for key in _ARRAYS:
             setattr(self, key, tensors.pop(key))
-        self.place, self.restored = about, tensors
+        for key in [key for key in tensors if key.startswith("params.")]:
+            _, number, name = key.split(".", 2)
+            self.params.setdefault(int(number), {})[name] = tensors.pop(key)
+        self.place, self.restored, self.notes = about, tensors, about["notes"]
 
     def _restored_state(self, keys: Keys, turn: int) -> tuple[Tensor, State]:
         assert self.place is not None, "called only after a resume"
         tensors, self.restored = self.restored, {}
         at = tensors.pop("at")
         memory = {key.removeprefix("memory."): value for key, value in tensors.items() if key.startswith("memory.")}
-        state = State(self.ball.take(at), self.label[at], self.logits[at], keys[at], tensors["x"], turn)
+        ball = self.ball.take(at).within(tensors["eps"])
+        state = State(ball, tensors["label"], self.logits[at], keys[at], tensors["x"], turn)
         return at, state.resumed(self.place["steps"], memory)
 
     def _save(self, at: Tensor, state: State) -> None:
@@ -214,11 +253,16 @@ class Session:
             return
         from safetensors.torch import save_file
 
-        about = {"identity": self.identity, "number": self.number, "round": state.round, "steps": state.steps}
         tensors = {key: getattr(self, key) for key in _ARRAYS}
-        tensors |= {"at": at, "x": state.x} | {f"memory.{key}": value for key, value in state.memory.items()}
+        for number, params in self.params.items():
+            tensors |= {f"params.{number}.{key}": value for key, value in params.items()}
+        tensors |= {"at": at, "x": state.x, "label": state.label, "eps": state.eps}
+        tensors |= {f"memory.{key}": value for key, value in state.memory.items()}
+        # clones: the format refuses tensors that share memory
+        plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        about = {"identity": self.identity, "digest": _digest(plain), "notes": self.notes}
+        about |= {"number": self.number, "round": state.round, "steps": state.steps}
         with atomic.replacing(Path(path)) as aside:
-            plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             save_file(plain, aside, metadata={"attack": json.dumps(about)})
         self.saved = time.perf_counter()
 
@@ -226,11 +270,15 @@ class Session:
 class _Rows:
     """The witness of some of a session's samples."""
 
-    def __init__(self, session: Session, at: Tensor, ball: Ball) -> None:
-        self.session, self.at, self.ball = session, at, ball
+    def __init__(self, session: Session, at: Tensor, ball: Ball, params: Mapping[str, Tensor] | None = None) -> None:
+        self.session, self.at, self.ball, self.params = session, at, ball, params or {}
 
     def of(self, rows: Tensor) -> _Rows:
-        return _Rows(self.session, self.at[rows], self.ball.take(rows))
+        params = {key: value[rows] for key, value in self.params.items()}
+        return _Rows(self.session, self.at[rows], self.ball.take(rows), params)
+
+    def made_from(self, params: Mapping[str, Tensor]) -> _Rows:
+        return _Rows(self.session, self.at, self.ball, params)
 
     def reserve(self, forwards: int) -> None:
         budget = self.session.execution.budget
@@ -245,56 +293,83 @@ class _Rows:
         if backwards:
             session.backwards.index_add_(0, self.at, torch.full_like(self.at, backwards))
         if grad is not None:
-            session.moved[self.at] |= grad.flatten(1).any(1)
+            # added up: a sample may be there several times
+            times = torch.zeros_like(session.backwards).index_add_(0, self.at, grad.flatten(1).any(1).long())
+            session.moved |= times > 0
 
     def saw(self, x: Tensor, logits: Tensor, loss: Tensor | None) -> None:
         session, at = self.session, self.at
-        open_ = session._open(at)
-        fell = broken(logits, session.label[at], session.targeted) & open_
+        fell = broken(logits, session.label[at], session.targeted) & session._open(at)
+        higher = torch.zeros_like(fell)
         if loss is not None:
             higher = ~fell & (loss > session.loss[at]) & session.norm[at].isinf()
-            _put(session.loss, at, higher, loss)
-            _put(session.found, at, higher, x)
-        if not x.is_cuda and not bool(fell.any()):
+        if session.looks == 1 and not bool((fell | higher).any()):
             return
-        norm = self._measured(x, fell)
-        near = fell & (norm < session.norm[at])
-        if not session.minimal:
-            near &= norm <= session.eps[at]
-        if session.execution.precision != "full":
-            near = self._confirmed(x, near)
-        _put(session.found, at, near, x)
-        _put(session.norm, at, near, norm)
-        within = near & (norm <= session.eps[at])
-        _put(session.success, at, within, torch.ones_like(within))
-        _put(session.by, at, within, torch.full_like(at, session.number))
+        norm = self._measured(x, fell | higher)
+        inside = within(norm, session.eps[at])
+        near = fell & (norm < session.norm[at]) & (inside | session.minimal)
+        if session.searched.differs:
+            # beyond a finite budget nothing is claimed, so nothing need be confirmed there
+            claimed = inside | session.eps[at].isinf()
+            near &= ~claimed | self._confirmed(x, near & claimed)
+        if loss is not None:
+            higher &= inside
+            self._put(session.loss, higher, loss)
+            self._keep(higher, x)
+        self._keep(near, x)
+        self._put(session.norm, near, norm)
+        counts = near & inside
+        self._put(session.success, counts, torch.ones_like(counts))
+        self._put(session.by, counts, torch.full_like(at, session.number))
+
+    def _keep(self, chosen: Tensor, x: Tensor) -> None:
+        session = self.session
+        self._put(session.found, chosen, x)
+        if not self.params:
+            return
+        kept = session.params.setdefault(session.number, {})
+        for key, value in self.params.items():
+            if key not in kept:
+                kept[key] = value.new_zeros(len(session.x), *value.shape[1:])
+            self._put(kept[key], chosen, value)
 
     def _measured(self, x: Tensor, fell: Tensor) -> Tensor:
-        if x.is_cuda:
+        if self.session.looks > 1:
             return self.ball.measure(x)
-        norm = torch.full(fell.shape, torch.inf, dtype=torch.float64)
+        norm = torch.full(fell.shape, torch.inf, dtype=torch.float64, device=x.device)
         rows = fell.nonzero()[:, 0]
         norm[rows] = self.ball.take(rows).measure(x[rows])
         return norm
 
     def _confirmed(self, x: Tensor, near: Tensor) -> Tensor:
         """Ask the model itself, where the search asked a reduced one."""
+        session = self.session
+        if session.execution.budget is not None:
+            near = near & (session.forwards[self.at] < session.execution.budget)
         rows = near.nonzero()[:, 0]
         if len(rows):
-            session = self.session
             with torch.no_grad(), full_precision(x.device):
-                logits = logits_of(session.model(x[rows].clone()))
+                parts = x[rows].split(session.execution.batch_size or len(rows))
+                logits = torch.cat([logits_of(session.model(part.clone())) for part in parts])
             session.forwards.index_add_(0, self.at[rows], torch.ones_like(rows))
             near = near.clone()
             near[rows] = broken(logits, session.label[self.at[rows]], session.targeted)
         return near
 
+    def _put(self, into: Tensor, chosen: Tensor, value: Tensor) -> None:
+        """Write the rows of `value` that are chosen to their samples' places in `into`."""
+        at = self.at
+        if self.session.looks > 1:  # without waiting for the device
+            into[at] = torch.where(per_row(chosen, value).bool() if value.ndim > 1 else chosen, value, into[at])
+            return
+        rows = chosen.nonzero()[:, 0]
+        if len(rows):
+            into[at[rows]] = value[rows].to(into.dtype)
 
-def _put(into: Tensor, at: Tensor, chosen: Tensor, value: Tensor) -> None:
-    """Write the rows of `value` that are chosen to their places in `into`."""
-    if into.is_cuda:  # without waiting for the device
-        into[at] = torch.where(per_row(chosen, value).bool() if value.ndim > 1 else chosen, value, into[at])
-        return
-    rows = chosen.nonzero()[:, 0]
-    if len(rows):
-        into[at[rows]] = value[rows].to(into.dtype)
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

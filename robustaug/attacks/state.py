@@ -29,6 +29,11 @@ class AttackResult(NamedTuple):
         verified: (B,) bool, the success held when norm, box and the model's verdict were checked again.
         silent: (B,) bool, the sample stood and its gradient was exactly zero at every step: no evidence of robustness.
         by: (B,) int64, which attack of an ensemble broke the sample, -1 for none; all 0 or -1 for a single attack.
+        tried: (B,) bool, the attack came to the sample; false only where it may stop early and did: count these alone.
+        params: what x_adv was made from, for attacks that search parameters and not values: tensors (B, ...) by name;
+            empty for others. The verifier has made x_adv from them again. Rows mean nothing where x_adv comes from
+            no parameters, as where the sample was wrong to begin with. Those of an ensemble's later attacks bear
+            their number: "2.angle_deg".
     """
 
     x_adv: Tensor
@@ -39,6 +44,8 @@ class AttackResult(NamedTuple):
     verified: Tensor
     silent: Tensor
     by: Tensor
+    tried: Tensor
+    params: dict[str, Tensor]
 
     @property
     def fragile(self) -> int:

@@ -88,7 +88,8 @@ class L2:
 
     def project(self, delta: Tensor, eps: Tensor, least: Tensor, most: Tensor) -> Tensor:
         scale = (eps.double() / self.measure(delta).clamp_min(1e-300)).clamp_max(1)
-        return delta * per_row(scale, delta)
+        # float64: each value is rounded once, which `Threat.around` allows for
+        return (delta.double() * per_row(scale, delta.double())).to(delta.dtype)
 
     def random(self, keys: Keys, shape: Sequence[int], eps: Tensor) -> Tensor:
         direction = self.steepest(normal_field(keys.fold("direction").rows(), shape))
@@ -144,8 +145,10 @@ class L1:
         at, height, steep = (v.gather(1, piece) for v in (bends, total, slope))
         shift = at + (height - eps[:, None]) / -steep.clamp_max(-1)
         shift = torch.where(over[:, None], shift, 0.0)
-        shrunk = torch.minimum((size - shift).clamp_min(0), room).reshape(delta.shape)
-        return (shrunk * delta.sign()).to(delta.dtype)
+        shrunk = torch.minimum((size - shift).clamp_min(0), room)
+        # far outside the ball the shift is only as exact as the largest value: what is still over is scaled away
+        scale = (eps.double() / shrunk.sum(1).clamp_min(1e-300)).clamp_max(1)
+        return ((shrunk * scale[:, None]).reshape(delta.shape) * delta.sign()).to(delta.dtype)
 
     def random(self, keys: Keys, shape: Sequence[int], eps: Tensor) -> Tensor:
         values = math.prod(shape)
@@ -179,7 +182,9 @@ class L0:
 
     def project(self, delta: Tensor, eps: Tensor, least: Tensor, most: Tensor) -> Tensor:
         inside = delta.clamp(least, most)
-        rank = inside.abs().flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        # how much nearer to delta a value brings us when it may change: delta^2 - (delta - inside)^2
+        gain = inside.double() * (2 * delta.double() - inside.double())
+        rank = gain.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         return torch.where((rank < eps.floor()[:, None]).reshape(delta.shape), inside, 0.0)
 
     def random(self, keys: Keys, shape: Sequence[int], eps: Tensor) -> Tensor:
@@ -221,8 +226,9 @@ class Threat:
     def around(self, clean: Tensor, eps: Tensor, mask: Tensor | None = None) -> Ball:
         """Return where samples may go; no norm is above eps (B,) after rounding to the dtype of `clean`.
 
-        Storing clean + delta moves each value by up to half a unit in the last place; eps shrinks by the norm of
-        that. Where eps is below it, nothing can be changed safely and the radius is 0.
+        Rounding moves a value v by up to u |v|, with u half of the dtype's eps. Storing delta and then clean + delta
+        so adds u eps and u (the norm of clean + eps) at most, by the triangle inequality; eps shrinks by that. Where
+        it is smaller, nothing can be changed safely and the radius is 0.
 
         Args:
             clean: (B, ...) samples in the box.
@@ -230,11 +236,8 @@ class Threat:
         """
         if self.norm.name == "L0":
             return Ball(self, clean, eps, mask)
-        rows = clean.flatten(1)
-        reach = eps.clamp_max(self.width * self.norm.of_ones(rows.shape[1]))
-        slack = torch.finfo(clean.dtype).eps / 2 * self.norm.of_ones(rows.shape[1])
-        largest = rows.abs().amax(1).double() + torch.where(reach.isfinite(), reach, 0.0)
-        return Ball(self, clean, (eps - slack * largest).clamp_min(0), mask)
+        unit = torch.finfo(clean.dtype).eps  # twice u: more than the products of roundings come to
+        return Ball(self, clean, (eps * (1 - unit) - unit / 2 * self.norm.measure(clean)).clamp_min(0), mask)
 
 
 @dataclass(frozen=True)
@@ -277,8 +280,8 @@ class Ball:
     def _box(self) -> tuple[float | Tensor, float | Tensor]:
         return self.threat.low, self.threat.high
 
-    def take(self, rows: Tensor) -> Ball:
-        """Return the balls of some samples, by positions."""
+    def take(self, rows: Tensor | slice) -> Ball:
+        """Return the balls of some samples, by positions or a slice."""
         mask = None if self.mask is None else self.mask[rows]
         return Ball(self.threat, self.clean[rows], self.eps[rows], mask)
 
@@ -286,14 +289,13 @@ class Ball:
         """Return the balls with other radii (B,)."""
         return Ball(self.threat, self.clean, eps, self.mask)
 
-    def unlimited(self) -> Ball:
-        """Return the balls without a radius: the box and the mask alone."""
+    @cached_property
+    def endless(self) -> Ball:
+        """The box and the mask alone: the ball without its radius."""
         return self.within(torch.full_like(self.eps, torch.inf))
 
     def measure(self, x: Tensor) -> Tensor:
         """Return how far x is from the clean samples, (B,) float64, exact for x as it is stored."""
-        if self.norm.name == "Linf" and x.dtype == torch.float32:  # the largest of many: round once, not each value
-            return (x.double() - self.clean.double()).flatten(1).abs().amax(1)
         return self.norm.measure(x.double() - self.clean.double())
 
     def project(self, x: Tensor) -> Tensor:
@@ -315,7 +317,16 @@ class Ball:
 
     def climb(self, x: Tensor, grad: Tensor, size: Tensor) -> Tensor:
         """Return x after one step of steepest ascent, `size` (B,) long in the norm, projected."""
-        return self.project(x + per_row(size, x) * self.norm.steepest(self.masked(grad)))
+        grad = self.masked(grad)
+        if self.norm.name in ("L1", "L0"):  # few values move a step: none of them may stand at its limit already
+            least, most = self.bounds
+            grad = torch.where(((x >= most) & (grad > 0)) | ((x <= least) & (grad < 0)), 0.0, grad)
+        return self.project(x + per_row(size, x) * self.norm.steepest(grad))
+
+
+def within(norm: Tensor, eps: Tensor) -> Tensor:
+    """Return (B,) bool: a distance (B,) is no more than eps (B,), but for one millionth that rounding may add."""
+    return norm <= eps * (1 + 1e-6)
 
 
 def per_row(value: Tensor, like: Tensor) -> Tensor:

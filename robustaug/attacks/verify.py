@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.inputs import slip_of
-from robustaug.attacks.threat import Ball
+from robustaug.attacks.threat import Ball, within
 from robustaug.models.classifier import logits_of
 
 MOST = 512
@@ -29,7 +29,9 @@ def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
     return answers & (said == label if targeted else said != label)
 
 
-def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
+def verify(
+    model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False, most: int = MOST
+) -> Tensor:
     """Check again that each `x_adv` is allowed and breaks the model.
 
     The norm is measured in float64 and may exceed eps by one millionth; the box is exact but for rounding of the
@@ -39,6 +41,7 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
         ball: the clean samples, the budgets, the box and the mask.
         x_adv: (B, ...).
         label: (B,) int64, the true class, or the target when targeted.
+        most: samples a pass; a sample that is alone is asked as two.
 
     Returns:
         (B,) bool.
@@ -46,25 +49,46 @@ def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted:
     x_adv = x_adv.detach()
     if not len(x_adv):
         return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
-    # a single sample is asked twice in a batch of two: the attack may have asked for it alone itself
-    asked, size = (x_adv, (len(x_adv) + 1) // 2) if len(x_adv) > 1 else (torch.cat([x_adv, x_adv]), 2)
-    size = min(size, MOST)
+    return allowed(ball, x_adv) & broken(asked_anew(model, x_adv, most=most), label, targeted)
+
+
+def asked_anew(model: nn.Module, x: Tensor, parts: int = 2, most: int = MOST) -> Tensor:
+    """Return the model's logits (B, K) at x (B, ...), B >= 1, without autocast and TF32, in at least `parts` batches.
+
+    A single sample is asked twice in a batch of two: the attack may have asked for it alone itself.
+
+    Args:
+        most: samples a batch.
+    """
+    asked, size = (x, min(-(-len(x) // parts), most)) if len(x) > 1 else (torch.cat([x, x]), 2)
     with torch.no_grad(), full_precision(asked.device):
-        logits = torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])
-    return allowed(ball, x_adv) & broken(logits[: len(x_adv)], label, targeted)
+        return torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])[: len(x)]
 
 
 def allowed(ball: Ball, x_adv: Tensor) -> Tensor:
     """Return (B,) bool: x_adv is within eps but for one millionth, inside the box, and unchanged off the mask."""
-    near = ball.measure(x_adv) <= ball.eps * (1 + 1e-6)
-    slip = slip_of(ball.threat)
+    return within_eps(ball, x_adv) & inside_box(ball, x_adv) & kept_off_mask(ball, x_adv)
+
+
+def within_eps(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: the norm, measured in float64, is at most eps but for one millionth."""
+    return within(ball.measure(x_adv), ball.eps)
+
+
+def inside_box(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: every value is in the box but for rounding."""
+    slip = slip_of(ball.threat, x_adv)
     low, high = (
         torch.as_tensor(v, dtype=x_adv.dtype, device=x_adv.device) for v in (ball.threat.low, ball.threat.high)
     )
-    inside = ((x_adv >= low - slip) & (x_adv <= high + slip)).flatten(1).all(1)
+    return ((x_adv >= low - slip) & (x_adv <= high + slip)).flatten(1).all(1)
+
+
+def kept_off_mask(ball: Ball, x_adv: Tensor) -> Tensor:
+    """Return (B,) bool: no value that may not be changed was changed."""
     if ball.mask is None:
-        return near & inside
-    return near & inside & ((x_adv == ball.clean) | ball.mask).flatten(1).all(1)
+        return torch.ones(len(x_adv), dtype=torch.bool, device=x_adv.device)
+    return ((x_adv == ball.clean) | ball.mask).flatten(1).all(1)
 
 
 @contextlib.contextmanager

@@ -13,12 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from robustaug.cli import ops
+from robustaug.cli.attack import attack
 from robustaug.cli.compare import compare
 from robustaug.cli.doctor import doctor
 from robustaug.cli.eval import evaluate
 from robustaug.cli.report import report
 from robustaug.cli.run import run
 from robustaug.cli.train import train
+from robustaug.cli.verify import verify
 
 app = typer.Typer(
     name="robustaug",
@@ -30,6 +32,8 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("attack")(attack)
+app.command("verify")(verify)
 app.command("compare")(compare)
 app.command("report")(report)
 app.add_typer(ops.app, name="ops")

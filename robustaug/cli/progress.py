@@ -6,24 +6,49 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robustaug.attacks.execution import Progress as AttackProgress
 
 Report = Callable[[str, int, int, str], None]
 _LINE_EVERY_S = 30
 
 
 @contextlib.contextmanager
-def phases(quiet: bool = False) -> Iterator[Report]:
-    """Yield a function (phase, done, total, words) that shows on standard error how far a phase is."""
+def phases(quiet: bool = False, percent: bool = False) -> Iterator[Report]:
+    """Yield a function (phase, done, total, words) that shows on standard error how far a phase is.
+
+    Args:
+        percent: what is done has no unit: a share in per cent is shown in place of the counts.
+    """
     if quiet:
         yield lambda *_: None
     elif sys.stderr.isatty():
-        with _bars() as report:
+        with _bars(percent) as report:
             yield report
     else:
-        yield _lines()
+        yield _lines(percent)
 
 
-def _lines() -> Report:
+@contextlib.contextmanager
+def attacking(quiet: bool = False) -> Iterator[Callable[[AttackProgress], None]]:
+    """Yield a function that shows how far an attack is: its accuracy so far, and the time left."""
+    with phases(quiet, percent=True) as report:
+        ended: set[str] = set()
+
+        def show(at: AttackProgress) -> None:
+            words = f"{at.accuracy:.1%} of {at.total:,} stand"
+            if at.fraction >= 1 and at.attack in ended:
+                return
+            if at.fraction >= 1:
+                ended.add(at.attack)
+            report(at.attack, round(100 * at.fraction), 100, words)
+
+        yield show
+
+
+def _lines(percent: bool) -> Report:
     """Return a reporter for logs: a line when a phase begins and ends, and every half minute between."""
     begun: dict[str, float] = {}
     written: dict[str, float] = {}
@@ -36,18 +61,20 @@ def _lines() -> Report:
         written[phase] = now
         elapsed = now - begun[phase]
         left = f", {elapsed / max(done, 1) * (total - done):.0f} s left" if elapsed >= 1 and done < total else ""
-        print(f"{phase}: {done} of {total}, {elapsed:.0f} s{left}  {words}".rstrip(), file=sys.stderr, flush=True)
+        share = f"{done / max(total, 1):.0%}" if percent else f"{done} of {total}"
+        print(f"{phase}: {share}, {elapsed:.0f} s{left}  {words}".rstrip(), file=sys.stderr, flush=True)
 
     return report
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[Report]:
+def _bars(percent: bool) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -56,7 +83,7 @@ def _bars() -> Iterator[Report]:
     columns = (
         TextColumn("{task.description:<16}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TaskProgressColumn() if percent else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -6,6 +6,7 @@ Legend: N samples, K classes, B C H W image batches.
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from robustaug import registry
 from robustaug.attacks.driver import are_probabilities
-from robustaug.attacks.masking import LogProbabilities
+from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of
 from robustaug.attacks.state import AttackWarning
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make, spec_name
@@ -29,11 +30,16 @@ Columns = dict[str, np.ndarray]
 
 
 class Measured(NamedTuple):
-    """Per-sample columns, figures, and example images of one cell."""
+    """Per-sample columns, figures, and example images of one cell.
+
+    Attributes:
+        n: samples measured.
+    """
 
     samples: Columns
     metrics: dict[str, float]
     examples: dict[str, np.ndarray]
+    n: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def measure(bench: Bench, plan: Plan, clean: Columns | None = None) -> Measured:
         return _operator(bench, plan)
     if plan.kind == "attack":
         return _attack(bench, plan)
+    if plan.kind == "masking":
+        return _masking(bench, plan)
     assert clean is not None, "the clean cell is measured before any out-of-distribution cell"
     return _ood(bench, plan, clean)
 
@@ -80,7 +88,7 @@ def logits_and_features(
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
     with torch.inference_mode():
         for batch in batches(source, batch_size):
-            x = _unit(batch.image, device)
+            x = unit(batch.image, device)
             outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
     logits, labels, rows = zip(*outputs, strict=True)
     return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
@@ -122,7 +130,7 @@ def missing_scores(model: Classifier, names: list[str], train: Source | None) ->
 def _clean(bench: Bench) -> Measured:
     rows: list[Columns] = []
     for batch in batches(bench.test, bench.batch_size):
-        x = _unit(batch.image, bench.device)
+        x = unit(batch.image, bench.device)
         logits = _logits(bench.model, x)
         rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
     samples = _stack(rows)
@@ -131,7 +139,7 @@ def _clean(bench: Bench) -> Measured:
         scaled = samples["logits"].astype(np.float64) / bench.temperature
         metrics["temperature"] = bench.temperature
         metrics |= {f"{key}_scaled": value for key, value in _calibration(scaled, samples["label"]).items()}
-    return Measured(samples, metrics, {})
+    return Measured(samples, metrics, {}, len(samples["index"]))
 
 
 def _operator(bench: Bench, plan: Plan) -> Measured:
@@ -143,21 +151,22 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
         image = batch.image.to(bench.device)
         shifted = operator.apply(image, operator.sample(keys.to(bench.device)))  # uint8: what a camera would store
-        rows.append(_judged(batch, _logits(bench.model, _unit(shifted, bench.device))))
+        rows.append(_judged(batch, _logits(bench.model, unit(shifted, bench.device))))
         _keep(before, image, bench.examples)
         _keep(after, shifted, bench.examples)
     samples = _stack(rows)
-    return Measured(samples, _figures(samples), _examples(before=before, after=after))
+    return Measured(samples, _figures(samples), _examples(before=before, after=after), len(samples["index"]))
 
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
     attack = make(plan.spec)
-    model = attackable(bench)
+    model: nn.Module | None = None
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan):
-        x, y = _unit(batch.image, bench.device), batch.label.to(bench.device)
+        x, y = unit(batch.image, bench.device), batch.label.to(bench.device)
+        model = model or attackable(bench.model, x)
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
@@ -182,15 +191,42 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         "forwards": float(samples["forwards"].mean()),
         "backwards": float(samples["backwards"].mean()),
     }
-    return Measured(samples, metrics, _examples(before=before, after=after))
+    return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
 
 
-def attackable(bench: Bench) -> nn.Module:
-    """Return the model as attacks are run on it: a model that returns probabilities gets its logits back."""
+def _masking(bench: Bench, plan: Plan) -> Measured:
+    rows = [
+        (unit(batch.image, bench.device), batch.label, batch.index)
+        for batch in batches(bench.test, bench.batch_size, subset(len(bench.test), SAMPLES, plan.seed))
+    ]
+    if not rows:
+        raise ValueError("the source holds no readable sample; see the quarantine list")
+    x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
+    keys = Keys.of(plan.seed, index).fold(plan.scenario)
+    threat, eps = threat_of(make(plan.spec), plan.severity)
+    found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, batch_size=bench.batch_size)
+    columns: Columns = {
+        "name": np.array([f.name for f in found], dtype=str),
+        "message": np.array([f.message for f in found], dtype=str),
+        "evidence": np.array([json.dumps(f.evidence) for f in found], dtype=str),
+        "remedy": np.array([f.remedy for f in found], dtype=str),
+        "before": np.array([f.before for f in found], dtype=np.float64),
+        "after": np.array([f.after for f in found], dtype=np.float64),
+    }
+    return Measured(columns, {"findings": float(len(found))}, {}, len(x))
+
+
+def findings(samples: Columns) -> list[Finding]:
+    """Return the findings that the columns of a masking cell hold."""
+    parts = (samples[key].tolist() for key in ("name", "message", "evidence", "remedy", "before", "after"))
+    return [Finding(name, message, json.loads(e), *rest) for name, message, e, *rest in zip(*parts, strict=True)]
+
+
+def attackable(model: Classifier, x: Tensor) -> nn.Module:
+    """Return the model as attacks are run on it: a model that returns probabilities at x gets its logits back."""
     with torch.inference_mode():
-        first = next(iter(batches(bench.test, bench.batch_size)))
-        logits = bench.model(_unit(first.image, bench.device))
-    return LogProbabilities(bench.model) if are_probabilities(logits) else bench.model
+        logits = model(x)
+    return LogProbabilities(model) if are_probabilities(logits) else model
 
 
 def _shaped_as(shape: tuple[int, int, int], spec: Any) -> dict[str, Any]:
@@ -213,7 +249,7 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     rows: list[Columns] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan, foreign):
-        x = _unit(batch.image, bench.device)
+        x = unit(batch.image, bench.device)
         rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
         _keep(after, batch.image, bench.examples)
     samples = _stack(rows)
@@ -222,7 +258,7 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
         known, other = clean[f"score_{name}"], samples[f"score_{name}"]
         metrics[f"{name}_auroc"] = float(ood.auroc(known, other))
         metrics[f"{name}_fpr95"] = float(ood.fpr_at_tpr(known, other))
-    return Measured(samples, metrics, _examples(after=after))
+    return Measured(samples, metrics, _examples(after=after), len(samples["index"]))
 
 
 def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
@@ -231,8 +267,8 @@ def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator
     return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
 
 
-def _unit(image: Tensor, device: torch.device) -> Tensor:
-    """uint8 to float32 in [0, 1] on the device."""
+def unit(image: Tensor, device: torch.device) -> Tensor:
+    """Return uint8 images as float32 in [0, 1] on the device."""
     return image.to(device).to(torch.float32) / 255
 
 

@@ -6,7 +6,8 @@ place first, then its row is committed. Reports, comparisons, gates and cohorts 
     runs/<name>/
       run.json           what was run: config, versions, seeds, data and model fingerprints
       records.sqlite     table `cells`
-      samples/<id>.parquet      index, label, prediction, confidence, nll and more columns by kind of cell
+      samples/<id>.parquet      index, label, prediction, confidence, nll and more columns by kind of cell; of a
+                                masking cell one row a finding: name, message, evidence, remedy, before, after
       examples/<id>.safetensors "before" and "after", uint8 (N, C, H, W)
 """
 
@@ -43,8 +44,8 @@ class Cell:
     Attributes:
         model: the model's name within the run.
         scenario: the scenario's name, such as "gaussian_noise" or "pgd_linf".
-        kind: "clean", "operator", "attack" or "ood".
-        severity: 0 for clean and ood, 1 to 5 for operators, epsilon for attacks.
+        kind: "clean", "operator", "attack", "ood" or "masking".
+        severity: 0 for clean and ood, 1 to 5 for operators, epsilon for attacks and masking.
         seed: the seed of the cell's randomness.
         fingerprint: hash of everything the result depends on; a changed model, data or setting changes it.
         n: samples measured.

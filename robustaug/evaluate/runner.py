@@ -21,7 +21,7 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
-from robustaug.evaluate.measure import Bench, fit_scores, logits_and_features, measure, missing_scores
+from robustaug.evaluate.measure import Bench, findings, fit_scores, logits_and_features, measure, missing_scores
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
@@ -108,7 +108,7 @@ def run_suite(
             measured = measure(bench, plan, clean)
             done = Cell(
                 **{f: getattr(cell, f) for f in ("model", "scenario", "kind", "severity", "seed", "fingerprint")},
-                n=len(measured.samples["index"]),
+                n=measured.n,
                 seconds=time.perf_counter() - started,
                 metrics=measured.metrics,
             )
@@ -150,6 +150,7 @@ def _attack_limits(model: str, records: Records) -> list[str]:
     attacked = records.cells(model=model, kind="attack")
     if not attacked:
         return []
+    examined = [f for cell in records.cells(model=model, kind="masking") for f in findings(records.samples(cell))]
     clean = records.samples(records.cells(model=model, kind="clean")[0], ["logits"])
     logits = torch.tensor(clean["logits"])
     sentences = [f"{model}: {words}." for words in suspicions(logits)]
@@ -165,7 +166,7 @@ def _attack_limits(model: str, records: Records) -> list[str]:
                 f"{model}: under {scenario} at {cell.severity:g}, {silent:.0f} of {cell.n} samples stood without ever "
                 "having a gradient; that is no evidence of robustness."
             )
-    return sentences
+    return sentences + [f"{model}: {finding.sentence}" for finding in examined]
 
 
 def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from robustaug import registry
 from robustaug.config import Ratio, Strict
 from robustaug.ops.operator import SEVERITIES
+
+MASKING = "masking checks"
+"""The scenario that looks for hidden gradients; a name that no key in a suite is likely to be."""
 
 
 class Scenario(Strict):
@@ -45,8 +48,7 @@ class Scenario(Strict):
     @field_validator("attack", "ood")
     @classmethod
     def _known(cls, spec: Any) -> Any:
-        if spec is not None:
-            registry.lookup(spec_name(spec))
+        check_known(spec)
         return spec
 
     @field_validator("severities")
@@ -82,12 +84,15 @@ class Suite(Strict):
         scores: registered out-of-distribution scores, used where there is an ood scenario.
         batch_size: samples a forward pass.
         examples: samples kept a cell for the report, 0 to 8.
+        masking_checks: where there are attacks, look on 32 samples for signs that a model hides its gradients or
+            answers at random, under the first attack's norm and its middle budget.
     """
 
     scenarios: dict[str, Scenario]
     scores: list[str] = ["ood.msp", "ood.energy", "ood.knn"]
     batch_size: int = Field(default=256, ge=1)
     examples: int = Field(default=6, ge=0, le=8)
+    masking_checks: bool = True
 
     @field_validator("scores")
     @classmethod
@@ -128,6 +133,17 @@ class Suite(Strict):
                     yield Plan(name, "attack", eps, seed, scenario.attack, scenario.limit)
                 if scenario.ood is not None:
                     yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit)
+        if (first := next((s for s in self.scenarios.values() if s.attack), None)) and self.masking_checks:
+            yield Plan(MASKING, "masking", middle(first.eps), first.seeds[0], first.attack, None)
+
+
+def middle(budgets: Sequence[float]) -> float:
+    """Return the middle budget, the larger of two: a fixed choice, made before the results were known.
+
+    >>> middle([0.3, 0.05, 0.1])
+    0.1
+    """
+    return sorted(budgets)[len(budgets) // 2]
 
 
 class Plan(NamedTuple):
@@ -158,6 +174,19 @@ def spec_name(spec: Any) -> str:
     if isinstance(spec, dict) and len(spec) == 1:
         return str(next(iter(spec)))
     raise ValueError(f"must read `name` or `{{name: parameters}}`, got {spec!r}")
+
+
+def check_known(spec: Any) -> None:
+    """Refuse a name that is not registered, or that of an attack on texts: models here take images.
+
+    Raises:
+        ValueError: says which; None is fine.
+    """
+    if spec is None:
+        return
+    entry = registry.lookup(spec_name(spec))
+    if entry.kind == "attack" and entry.modality == "text":
+        raise ValueError(f"{entry.name!r} attacks texts, not images; call it on a list of texts instead")
 
 
 def make(spec: Any) -> Any:

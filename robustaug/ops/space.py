@@ -48,18 +48,55 @@ class Space:
         """Draw (B, *shape): float32, int64 for integers, bool for true/false; key rows (B, 4) for "key"."""
         if self.distribution == "key":
             return keys.rows()
-        n = math.prod(self.shape)
-        u = keys.uniform(n)
+        return self.at(keys.uniform(math.prod(self.shape))).reshape(len(keys), *self.shape)
+
+    def at(self, u: Tensor) -> Tensor:
+        """Return the values that lie at shares u in [0, 1] of the space; differentiable where values are real.
+
+        Raises:
+            ValueError: the space is that of a random key, which has no order.
+        """
         if self.distribution == "uniform":
-            drawn = self.low + u * (self.high - self.low)
-        elif self.distribution == "log_uniform":
-            drawn = torch.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        elif self.distribution == "integer":
-            drawn = (self.low + torch.floor(u * (self.high - self.low + 1))).to(torch.int64)
-        else:
+            return self.low + u * (self.high - self.low)
+        if self.distribution == "log_uniform":
+            return torch.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        if self.distribution == "integer":
+            place = torch.floor(u * (self.high - self.low + 1)).clamp(max=self.high - self.low)
+            return (self.low + place).to(torch.int64)
+        if self.distribution == "choice":
             table = torch.tensor(self.values, device=u.device)
-            drawn = table[(u * len(self.values)).to(torch.int64)]
-        return drawn.reshape(len(keys), *self.shape)
+            return table[(u * len(self.values)).to(torch.int64).clamp(max=len(self.values) - 1)]
+        raise ValueError("a random key has no values to choose from; draw it with sample")
+
+    def contains(self, drawn: Tensor) -> Tensor:
+        """Return (B,) bool: every value of the row, (B, *shape) or (B, 4) for a key, could have been drawn here.
+
+        Real numbers may be beside the range by the rounding of float32.
+        """
+        values = drawn.reshape(len(drawn), math.prod(drawn.shape[1:]))
+        if self.distribution == "key":
+            good = (values >= 0) & (values < 1 << 32)
+        elif self.distribution == "choice":
+            table = torch.tensor(self.values, device=values.device)
+            good = (values[:, :, None] == table).any(2)
+        else:
+            slip = 0.0 if self.distribution == "integer" else 1e-6 * max(abs(self.low), abs(self.high))
+            good = (values >= self.low - slip) & (values <= self.high + slip)
+        return good.all(1)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is a range of real numbers, with more than one in it."""
+        return self.distribution in ("uniform", "log_uniform") and self.low < self.high
+
+    @property
+    def count(self) -> float:
+        """How many values a number drawn here can have: infinite for a range of real numbers and for a key."""
+        if self.distribution == "choice":
+            return len(set(self.values))
+        if self.distribution == "integer":
+            return self.high - self.low + 1
+        return math.inf if self.is_real or self.distribution == "key" else 1
 
     def override(self, name: str, spec: Any) -> Space:
         """Return this space narrowed to what a user gave.

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robustaug.attacks.masking import CHECKS
+from robustaug.evaluate.measure import findings
 from robustaug.evaluate.records import Cell
+from robustaug.evaluate.suite import middle
 from robustaug.report.figures import Figure, Table, accuracy_bounds, accuracy_series, curves, ends
-from robustaug.report.headline import budgets, middle
+from robustaug.report.headline import budgets
 from robustaug.report.pictures import PICTURES, Picture, Strip, change, data_uri
 from robustaug.report.view import Model, View, budget, decimal, mean_metric, percent
 
@@ -37,6 +40,41 @@ class Attack(NamedTuple):
 def attacks(view: View) -> list[Attack]:
     """Return one entry an attack, in the order of the suite."""
     return [_attack(view, scenario, at) for at, scenario in enumerate(view.scenarios("attack"))]
+
+
+class Checks(NamedTuple):
+    """What was looked for beside the attacks: gradients that are hidden, answers that change.
+
+    Attributes:
+        table: what was found; None where nothing was.
+        sentences: on how many samples, and which models showed no sign.
+    """
+
+    table: Table | None
+    sentences: list[str]
+
+
+def checks(view: View) -> Checks | None:
+    """Return what looking for masked gradients found; None where nobody looked."""
+    cells = {model.name: cell for model in view.models for cell in view.of("masking", model.name)}
+    if not cells:
+        return None
+    found = {name: findings(view.records.samples(cell)) for name, cell in cells.items()}
+    rows = [
+        [name, CHECKS.get(f.name, f.name), f.message, f.remedy or "none", percent(f.before), percent(f.after)]
+        for name, signs in found.items()
+        for f in signs
+    ]
+    columns = ["model", "should hold", "but", "remedy that was run", "accuracy before", "after"]
+    table = Table("Signs that accuracy under attack says less than it seems", columns, rows, 4) if rows else None
+    quiet = [name for name, signs in found.items() if not signs]
+    n = max(cell.n for cell in cells.values())
+    sentences = [
+        f"On {n} samples a model, these were looked at: {'; '.join(v for k, v in CHECKS.items() if k != 'transfer')}."
+    ]
+    if quiet:
+        sentences.append(f"No sign of masked gradients or random answers: {', '.join(quiet)}.")
+    return Checks(table, sentences)
 
 
 def _attack(view: View, scenario: str, at: int) -> Attack:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robustaug.evaluate import summary
+from robustaug.evaluate.suite import middle
 from robustaug.report.differences import Difference, Differences
 from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed
 
@@ -58,15 +59,6 @@ class Row(NamedTuple):
     label: str
     note: str
     entries: list[Entry]
-
-
-def middle(severities: list[float]) -> float:
-    """Return the middle budget, the larger of two: a fixed choice, made before the results were known.
-
-    >>> middle([0.3, 0.05, 0.1])
-    0.1
-    """
-    return sorted(severities)[len(severities) // 2]
 
 
 def budgets(view: View, scenario: str) -> list[float]:

@@ -15,7 +15,7 @@ from robustaug import atomic
 from robustaug.evaluate import summary
 from robustaug.evaluate.records import Records
 from robustaug.report import headline
-from robustaug.report.attacked import attacks
+from robustaug.report.attacked import attacks, checks
 from robustaug.report.calibrated import calibrated
 from robustaug.report.cohorts import cohorts
 from robustaug.report.corrupted import corruptions
@@ -83,6 +83,7 @@ def _content(view: View) -> dict[str, Any]:
         "headline": headline.rows(view, figures, differences) if view.models else [],
         "gates": _gates(view),
         "attacks": attacks(view),
+        "checks": checks(view),
         "corruptions": corruptions(view, differences),
         "calibration": calibrated(view),
         "foreign": foreign(view),

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from robustaug import registry
 from robustaug.config import Ratio, Strict
-from robustaug.evaluate.suite import spec_name
+from robustaug.evaluate.suite import check_known
 from robustaug.pipeline import build
 
 Spec = str | dict[str, dict[str, Any] | None]
@@ -92,8 +91,7 @@ class Recipe(Strict):
     @field_validator("model", "attack", "validation_attack")
     @classmethod
     def _known(cls, spec: Any) -> Any:
-        if spec is not None:
-            registry.lookup(spec_name(spec))
+        check_known(spec)
         return spec
 
     @model_validator(mode="after")

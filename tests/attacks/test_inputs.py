@@ -8,6 +8,8 @@ from torch import nn
 
 import robustaug
 from robustaug.attacks.driver import perturb
+from robustaug.attacks.inputs import eps_rows
+from robustaug.attacks.threat import NORMS, Threat
 from robustaug.rng import Keys
 
 
@@ -82,10 +84,12 @@ def test_another_device_is_named():
 @pytest.mark.parametrize(
     ("eps", "message"),
     [
-        (8, r"eps must be <= 1, the whole box \[0, 1\] in Linf, got 8; did you mean 8/255\?"),
+        (8, r"eps must be <= 1, the whole box of width 1 in Linf, got 8; did you mean 8/255\?"),
         (-0.1, "eps must be a finite number >= 0"),
         ("eight", "fraction such as '8/255', got 'eight'"),
         (math.nan, "finite"),
+        (math.inf, "finite"),  # no nearest point is looked for
+        (torch.tensor([0.1, 0.2, math.inf, 0.1]), "finite"),
         (torch.tensor([0.1, 0.2]), r"eps must be one number or have shape \(4,\), got \(2,\)"),
         (torch.tensor([0.1, 0.2, -0.1, 0.1]), "eps must be a finite number >= 0"),
         (torch.tensor([0.1, 0.2, math.nan, 0.1]), "finite"),
@@ -99,7 +103,7 @@ def test_budgets_that_cannot_be_meant(eps, message):
 
 def test_an_l2_budget_is_judged_by_the_size_of_the_sample():
     assert attack(norm="L2", eps=2.0)(model(), X, Y).x_adv.shape == X.shape
-    with pytest.raises(ValueError, match=r"eps must be <= 2.828.* in L2, got 3; did you mean 3/255"):
+    with pytest.raises(ValueError, match=r"eps must be <= 2.82843, the whole box of width 1 in L2, got 3$"):
         attack(norm="L2", eps=3.0)(model(), X, Y)
 
 
@@ -107,7 +111,7 @@ def test_an_l2_budget_is_judged_by_the_size_of_the_sample():
     ("params", "error", "message"),
     [
         ({"eps": 8}, ValueError, r"got 8; did you mean 8/255\?"),
-        ({"norm": "l2"}, ValueError, "norm must be one of 'Linf', 'L2', got 'l2'"),
+        ({"norm": "l2"}, ValueError, "norm must be one of 'Linf', 'L2', 'L1', got 'l2'"),
         ({"loss": "cw"}, ValueError, "loss must be one of 'ce', 'margin'"),
         ({"steps": 0}, ValueError, "steps must be a whole number >= 1, got 0"),
         ({"steps": 2.5}, ValueError, "steps must be"),
@@ -126,6 +130,66 @@ def test_bad_parameters(params, error, message):
         attack(**params)
 
 
+@pytest.mark.parametrize(
+    ("norm", "most"), [("L1", "8, the whole box of width 1 in L1"), ("L2", "2.82843"), ("Linf", "1, the whole box")]
+)
+def test_budgets_are_judged_in_their_norm(norm, most):
+    with pytest.raises(ValueError, match=f"eps must be <= {most}"):
+        attack(norm=norm, eps=0.5)(model(), X, Y, eps=9)
+
+
+def test_an_l0_budget_counts_values_whatever_the_box():
+    threat = Threat(NORMS["L0"], 0.0, 300.0)
+    assert eps_rows(8, threat, X).tolist() == [8.0] * 4
+    with pytest.raises(ValueError, match="eps must be <= 8, the whole box of width 300 in L0, got 9"):
+        eps_rows(9, threat, X)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (
+            (torch.zeros(3), torch.ones(3)),
+            r"box must hold numbers, or tensors that broadcast to one sample \(2, 4\), got",
+        ),
+        ((torch.zeros(4, 2, 4), torch.ones(4, 2, 4)), r"got shape \(4, 2, 4\)"),
+        ((torch.zeros(2, 1), torch.tensor([1.0, 0.4, 1.0, 1.0])), r"x must lie in the box \[0, 1\]"),
+    ],
+)
+def test_boxes_that_do_not_fit_the_samples(box, message):
+    with pytest.raises(ValueError, match=message):
+        attack(box=box)(model(), X, Y)
+
+
+def test_rounding_beside_a_narrow_box_is_judged_by_that_box():
+    """A column a million wide does not let one that is a thousandth wide out of its own."""
+    low, high = torch.zeros(8), torch.full((8,), 1e6)
+    high[0] = 1e-3
+    x = torch.zeros(2, 8)
+    x[:, 0] = torch.tensor([1e-3, 2e-3])
+    rows = torch.zeros(2, dtype=torch.int64)
+    assert attack(eps=0.1, box=(low, high))(model(), x[:1], rows[:1]).verified.shape == (1,)
+    with pytest.raises(ValueError, match="x must lie in the box"):
+        attack(eps=0.1, box=(low, high))(model(), x, rows)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (
+            torch.ones(4, 2, 4),
+            TypeError,
+            "mask must be a bool tensor, true where values may be changed, got torch.float32",
+        ),
+        ([True], TypeError, "got list"),
+        (torch.ones(3, 4, dtype=torch.bool), ValueError, r"mask must broadcast to x \(4, 2, 4\), got \(3, 4\)"),
+    ],
+)
+def test_bad_masks(mask, error, message):
+    with pytest.raises(error, match=message):
+        attack()(model(), X, Y, mask=mask)
+
+
 def test_bad_targets_and_keys():
     with pytest.raises(ValueError, match="set targeted=True"):
         attack()(model(), X, Y, target=Y)
@@ -142,7 +206,7 @@ def test_training_refuses_what_it_would_ignore():
         perturb(attack(restarts=3), model(), X, Y, Keys.of(0, 4))
     with pytest.raises(ValueError, match="one class a sample"):
         perturb(attack(), model(), X, Y[:2], Keys.of(0, 4))
-    with pytest.raises(ValueError, match="did you mean 9/255"):
+    with pytest.raises(ValueError, match="the whole box of width 1 in L2, got 9"):
         perturb(attack(norm="L2", eps=9), model(), X, Y, Keys.of(0, 4))
 
 

@@ -16,9 +16,9 @@ class Sign(nn.Module):
         return torch.stack([-z, z], 1)
 
 
-def check(clean, x_adv, eps=0.2, model=None, **extra):
+def check(clean, x_adv, eps=0.2, model=None, mask=None, threat=THREAT, **extra):
     label = (clean.flatten(1)[:, 0] > 0.5).long()
-    ball = Ball(THREAT, clean, torch.full((len(clean),), eps, dtype=torch.float64))
+    ball = Ball(threat, clean, torch.full((len(clean),), eps, dtype=torch.float64), mask)
     return verify(model or Sign(), ball, x_adv, label, **extra)
 
 
@@ -34,6 +34,25 @@ def test_the_norm_may_be_over_by_rounding_only():
     assert [bool(check(clean, x)) for x in over] == [True, True, False]
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_is_held_to_its_own_measure(norm):
+    clean, x_adv = torch.tensor([[0.45, 0.5, 0.5, 0.5]]), torch.tensor([[0.55, 0.6, 0.5, 0.5]])
+    length = {"Linf": 0.1, "L2": 0.02**0.5, "L1": 0.2, "L0": 2.0}[norm]
+    verdicts = [check(clean, x_adv, eps=length * share, threat=Threat(NORMS[norm])) for share in (1.001, 0.999)]
+    assert [bool(v) for v in verdicts] == [True, False]
+
+
+def test_values_off_the_mask_must_be_as_they_were():
+    clean, x_adv = torch.full((2, 2), 0.45), torch.tensor([[0.55, 0.45], [0.55, 0.46]])
+    assert check(clean, x_adv, mask=torch.tensor([[True, False]]).expand(2, 2)).tolist() == [True, False]
+
+
+def test_each_value_is_held_to_its_own_box():
+    wide_beside_narrow = Threat(NORMS["Linf"], torch.tensor([0.0, 0.4]), torch.tensor([1e6, 1.0]))
+    clean, x_adv = torch.full((3, 2), 0.45), torch.tensor([[0.55, 0.4], [0.55, 0.39], [0.55, 0.6]])
+    assert check(clean, x_adv, threat=wide_beside_narrow).tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
 def test_the_model_is_asked_at_another_batch_size(n):
     asked = []
@@ -46,6 +65,20 @@ def test_the_model_is_asked_at_another_batch_size(n):
     assert check(torch.full((n, 1), 0.45), torch.full((n, 1), 0.55), model=Watched()).all()
     assert n not in asked
     assert sum(asked) == max(n, 2)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_no_more_samples_are_asked_at_once_than_allowed(most):
+    asked = []
+
+    class Watched(Sign):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    assert check(torch.full((20, 1), 0.45), torch.full((20, 1), 0.55), model=Watched(), most=most).all()
+    assert max(asked) == most
+    assert sum(asked) == 20
 
 
 def test_no_samples_need_no_model():

@@ -75,3 +75,24 @@ def finished(written):
         main(["run", str(written / "experiment.yaml"), "--runs", str(written / "runs"), "--json"])
     assert ended.value.code == 0
     return written / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def weights(written):
+    """The checkpoint of a small model that reads most digits: the run's own is trained for one epoch."""
+    import torch
+
+    from robustaug import create
+    from robustaug.models import checkpoints
+
+    params = {"channels": 1, "classes": 10, "width": 4, "size": 8}
+    model, source = create("model.small_cnn", **params), create("data.digits", split="train")
+    batch, _ = source.fetch(range(600))
+    x, y = batch.image.float() / 255, batch.label
+    optimiser = torch.optim.Adam(model.train().parameters(), lr=0.02)
+    for _ in range(25):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    checkpoints.save(written / "skilled.safetensors", model, {"model": {"model.small_cnn": params}})
+    return written / "skilled.safetensors"

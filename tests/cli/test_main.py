@@ -6,7 +6,7 @@ import pytest
 from robustaug import __version__
 from robustaug.cli import main as module
 
-COMMANDS = [[], ["run"], ["train"], ["eval"], ["compare"], ["report"], ["ops"], ["doctor"]]
+COMMANDS = [[], ["run"], ["train"], ["eval"], ["attack"], ["verify"], ["compare"], ["report"], ["ops"], ["doctor"]]
 COMMANDS += [["ops", name] for name in ("list", "show", "preview")]
 
 

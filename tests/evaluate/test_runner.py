@@ -84,9 +84,22 @@ def test_robust_accuracy_without_evidence_is_a_limit_of_the_run(data, tmp_path):
     attacked = suite(scenarios={"pgd": {"attack": {"attack.pgd": {"steps": 2}}, "eps": [0.01, 0.1], "limit": 40}})
     for _ in range(2):  # the second time from the records alone
         limits = run_suite(Records(tmp_path, create=True), models, data, attacked, CPU)
-        assert any("sure: the model seems to return probabilities" in sentence for sentence in limits)
+        assert any(
+            "sure: it returns probabilities (its rows sum to 1), which starve" in sentence for sentence in limits
+        )
         [flat_limit] = [sentence for sentence in limits if sentence.startswith("flat: under pgd at 0.")]
         assert "samples stood without ever having a gradient; that is no evidence" in flat_limit
+
+
+def test_a_model_of_probabilities_is_attacked_as_if_it_gave_its_logits(data, tmp_path):
+    plain = linear_model()
+    sure = wrap(torch.nn.Sequential(plain.module, torch.nn.Softmax(dim=1)), num_classes=10).eval()
+    attacked = suite(scenarios={"pgd": {"attack": {"attack.pgd": {"steps": 2}}, "eps": [0.02], "limit": 40}})
+    records = Records(tmp_path, create=True)
+    run_suite(records, {"plain": plain, "sure": sure}, data, attacked, CPU)
+    broken = [records.samples(records.cells(model=name, kind="attack")[0])["success"] for name in ("plain", "sure")]
+    np.testing.assert_array_equal(*broken)
+    assert 0 < broken[0].mean() < 1
 
 
 def test_an_attack_without_budget_changes_nothing(measured):

@@ -98,3 +98,50 @@ def test_refusals_say_what_and_why(space, spec, message):
 )
 def test_descriptions(space, words):
     assert space.describe() == words
+
+
+SPACES = [
+    uniform(-2.0, 3.0),
+    uniform(0.0, 1.0, shape=(4, 2)),
+    log_uniform(0.1, 10.0),
+    integer(-1, 3),
+    choice([3, 5, 9]),
+    choice([False, True]),
+    fixed(0.7),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.describe())
+def test_shares_run_from_the_least_to_the_greatest_value(space):
+    values = space.at(torch.linspace(0, 1, 101))
+    assert (values[1:].double() >= values[:-1].double()).all()
+    ends = (space.values[0], space.values[-1]) if space.values else (space.low, space.high)
+    assert values[[0, -1]].tolist() == pytest.approx([float(v) for v in ends])
+    assert space.contains(values[:, None]).all()
+    assert len(values.unique()) == min(space.count, 101)
+
+
+@pytest.mark.parametrize("space", [*SPACES, noise_key()], ids=lambda space: space.describe())
+def test_a_space_contains_what_it_draws(space):
+    drawn = space.sample(Keys.of(0, 200))
+    assert space.contains(drawn).all()
+    assert space.contains(drawn[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (uniform(0, 1), -0.01),
+        (uniform(0, 1), float("nan")),
+        (fixed(0.7), 0.71),
+        (log_uniform(0.1, 10), 10.01),
+        (integer(0, 3), 4),
+        (choice([3, 5]), 4),
+        (noise_key(), -1),
+    ],
+)
+def test_a_space_does_not_contain_what_it_cannot_draw(space, value):
+    drawn = space.sample(Keys.of(0, 3))
+    drawn = drawn.double() if isinstance(value, float) else drawn
+    drawn[1] = value
+    assert space.contains(drawn).tolist() == [True, False, True]

@@ -77,7 +77,8 @@ def both_cases(mapping: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 @cache
-def _keyboard() -> Alternatives:
+def keyboard_neighbours() -> dict[str, list[str]]:
+    """Return the keys around each letter and digit of a US QWERTY keyboard, in its case."""
     rows = ("1234567890", "qwertyuiop", "asdfghjkl;", "zxcvbnm,./")
     near: dict[str, str] = {}
     for y, row in enumerate(rows):
@@ -85,7 +86,12 @@ def _keyboard() -> Alternatives:
             # each row of keys lies a part of a key to the right of the one above
             around = [(y, x - 1), (y, x + 1), (y - 1, x), (y - 1, x + 1), (y + 1, x - 1), (y + 1, x)]
             near[key] = "".join(rows[j][i] for j, i in around if 0 <= j < 4 and 0 <= i < 10)
-    return alternatives(both_cases({key: found for key, found in near.items() if key.isalnum()}))
+    return both_cases({key: found for key, found in near.items() if key.isalnum()})
+
+
+@cache
+def _keyboard() -> Alternatives:
+    return alternatives(keyboard_neighbours())
 
 
 @cache

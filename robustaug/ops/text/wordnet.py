@@ -24,7 +24,7 @@ from robustaug.ops.text.words import find_words
 from robustaug.registry import register
 
 # their senses in WordNet are not what they mean in a sentence: "a" is a vitamin, "in" is an inch
-_SKIPPED = frozenset(
+FUNCTION_WORDS = frozenset(
     [
         "a",
         "an",
@@ -160,7 +160,7 @@ def reword(texts: list[str], find: Callable[[str], tuple[str, ...]], rate: Tenso
     spans = zip(owner.tolist(), (words.begin[lucky] - at).tolist(), (words.end[lucky] - at).tolist(), strict=True)
     for position, (text, begin, end) in enumerate(spans):
         word = texts[text][begin:end]
-        if not word.isascii() or not word.isalpha() or word.lower() in _SKIPPED:
+        if not word.isascii() or not word.isalpha() or word.lower() in FUNCTION_WORDS:
             continue
         if found := find(word.lower()):
             hits.append(position)

@@ -1,0 +1,72 @@
+"""AutoAttack: a fixed set of attacks without knobs, each on what the others left standing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from robustaug.attacks.apgd import APGD, APGDT
+from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.fab import FAB, FABT
+from robustaug.attacks.session import Session
+from robustaug.attacks.square import Square
+from robustaug.registry import register
+
+VERSIONS = ("standard", "plus", "rand")
+
+
+@register("attack.autoattack", tags={"gradient", "score"})
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AutoAttack(Attack):
+    """Run the published ensemble: the same attacks, steps, restarts and targets.
+
+    Croce & Hein 2020, arXiv:2003.01690; L1 as in Croce & Hein 2021, arXiv:2103.01208. `result.by` says which of
+    `parts` broke a sample. Unlike the published code, samples leave an attack as soon as they are broken, the clean
+    logits are asked once, and random numbers belong to samples, so the result does not depend on the batch.
+
+    Attributes:
+        version: "standard" (APGD-CE, APGD-T, FAB-T, Square), "plus" (with APGD-DLR and FAB, and five restarts), or
+            "rand" for models that are random (APGD-CE and APGD-DLR, each gradient a mean over 20 passes).
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
+    can_target: ClassVar[bool] = False
+
+    version: str = "standard"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self.name, "version", self.version, VERSIONS)
+        if self.restarts != 1:
+            raise ValueError(f"{self.name}: the restarts are those of the published ensemble, got {self.restarts}")
+
+    @cached_property
+    def parts(self) -> tuple[Attack, ...]:
+        """The attacks, in their order."""
+        shared: dict[str, Any] = {"norm": self.norm, "eps": self.eps, "box": self.box}
+        sparse = self.norm == "L1"
+        if self.version == "rand":
+            return APGD(eot=20, **shared), APGD(loss="dlr", eot=20, **shared)
+        restarts = 5 if sparse or self.version == "plus" else 1
+        first = APGD(restarts=restarts, **shared)
+        towards = APGDT(targets=5 if sparse else 9, **shared)
+        if self.version == "standard":
+            return first, towards, FABT(**shared), Square(**shared)
+        return (
+            first,
+            APGD(loss="dlr", restarts=5, **shared),
+            FAB(restarts=5, **shared),
+            Square(**shared),
+            towards,
+            FABT(**shared),
+        )
+
+    def pursue(self, session: Session) -> None:
+        for number, part in enumerate(self.parts):
+            session.pursue(part, number)
+
+    def objective(self, logits: Tensor, label: Tensor) -> Tensor:
+        raise NotImplementedError("each part has its own")

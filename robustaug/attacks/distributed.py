@@ -1,0 +1,140 @@
+"""One attack on several processes: each works on its share of the samples, and all get the whole result.
+
+Under `torchrun`, with one process a GPU (nccl) or any number on CPUs (gloo). A sample's random numbers follow its own
+key, so the result does not depend on the number of processes, up to the model's rounding.
+
+Legend: B samples, ... the rest of a sample's shape, W processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from robustaug.attacks.execution import Execution
+from robustaug.attacks.inputs import mask_rows
+from robustaug.attacks.state import AttackResult
+from robustaug.models.fingerprint import model_fingerprint
+from robustaug.rng import Keys
+
+if TYPE_CHECKING:
+    from robustaug.attacks.attack import Attack
+
+
+def wanted() -> bool:
+    """Whether this process is one of several that `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def local_device(name: str) -> str:
+    """Return the device of this process: under `torchrun` "auto" and "cuda" mean the GPU of its local rank."""
+    if wanted() and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[int]:
+    """Join the processes that `torchrun` started, for the block; yield this one's rank, 0 where it is alone.
+
+    A group that is there already is used and left as it is.
+    """
+    if not wanted() or dist.is_initialized():
+        yield dist.get_rank() if dist.is_initialized() else 0
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def run(
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    keys: Keys | None = None,
+    eps: float | str | Tensor | None = None,
+    target: Tensor | None = None,
+    mask: Tensor | None = None,
+    execution: Execution | None = None,
+) -> AttackResult:
+    """Attack a batch with all processes of the group, rank r the rows r, r + W, ...; see `driver.run`.
+
+    Every process is given the whole batch and returns the whole result. A checkpoint is kept by each process, under
+    the name that `execution` has with its rank behind. Outside a group this is the attack itself.
+
+    Raises:
+        ValueError: as `driver.run`, or processes that were given different attacks, models or samples.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return attack(model, x, y, keys, eps, target, mask, execution)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    _require_alike(attack, model, x, y)
+    execution = execution or Execution()
+    if execution.checkpoint is not None:
+        path = Path(execution.checkpoint)
+        execution = replace(execution, checkpoint=path.with_name(f"{path.name}.{rank}-of-{world}"))
+    keys = Keys.of(0, len(x)).to(x.device) if keys is None else keys
+    share = slice(rank, None, world)
+    result = attack(
+        model,
+        x[share],
+        y[share],
+        keys[share],
+        eps[share] if isinstance(eps, Tensor) and eps.ndim else eps,
+        None if target is None else target[share],
+        None if mask is None else mask_rows(mask, x)[share],
+        execution,
+    )
+    params = {}
+    for key, (shape, dtype) in _params(result).items():
+        nothing = torch.zeros(len(result.norm), *shape, dtype=dtype, device=x.device)
+        params[key] = _gathered(result.params.get(key, nothing), len(x))
+    columns = (_gathered(column, len(x)) for column in result if isinstance(column, Tensor))
+    return AttackResult(*columns, params=params)
+
+
+def _params(result: AttackResult) -> dict[str, tuple[Any, Any]]:
+    """Return shape and dtype of every process's parameters: where nothing broke, a process has none."""
+    own = {key: (tuple(value.shape[1:]), value.dtype) for key, value in result.params.items()}
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, own)
+    return dict(sorted({key: kind for some in every for key, kind in some.items()}.items()))
+
+
+def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    digest = hashlib.sha256(json.dumps(attack.spec(), sort_keys=True).encode())
+    digest.update(model_fingerprint(model).encode())
+    for tensor in (x, y):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    own = torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8).to(x.device)
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    if not all(torch.equal(own, other) for other in every):
+        raise ValueError("the processes were given different attacks, models or samples; give all of them the same")
+
+
+def _gathered(rows: Tensor, total: int) -> Tensor:
+    """Return the rows of all processes, (total, ...), from this one's."""
+    world = dist.get_world_size()
+    most = -(-total // world)
+    kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype  # not every backend sends bools
+    padded = torch.zeros(most, *rows.shape[1:], dtype=kind, device=rows.device)
+    padded[: len(rows)] = rows.to(kind)
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(parts, padded)
+    whole = torch.stack(parts, dim=1).flatten(0, 1)  # (most, W, ...) to (most W, ...): row r of rank k is sample rW + k
+    return whole[:total].to(rows.dtype)

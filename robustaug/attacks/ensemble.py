@@ -1,0 +1,77 @@
+"""Several attacks in turn, each on what the ones before it have left standing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from robustaug.attacks.ask import Ask
+from robustaug.attacks.attack import Attack
+from robustaug.attacks.session import Session
+from robustaug.attacks.state import State
+from robustaug.attacks.threat import NORMS
+from robustaug.registry import lookup, register
+
+SHARED = ("norm", "targeted", "box")
+
+
+@register("attack.ensemble", tags={"gradient"})
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Ensemble(Attack):
+    """Run attacks in turn, each on the samples that still stand: all have to be withstood.
+
+    The result's `by` tells which of them broke a sample, from 0. A sample that stands keeps the point of highest loss,
+    where each attack counts in units of its own loss.
+
+    Attributes:
+        attacks: names or `{name: parameters}`, the cheap ones first. Norm, eps, box and targeted are the ensemble's.
+    """
+
+    norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
+
+    attacks: Sequence[Any] = ("attack.fgsm", "attack.pgd")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restarts != 1:
+            raise ValueError(f"{self.name}: restarts belong to its attacks, set them there, not {self.restarts} here")
+        object.__setattr__(self, "attacks", tuple(self.attacks))
+
+    def usual_eps(self) -> float:
+        endless = all(math.isinf(part.usual_eps()) for part in self.parts)
+        return math.inf if endless else NORMS[self.norm].usual_eps
+
+    @cached_property
+    def parts(self) -> list[Attack]:
+        """The attacks, with what they share; the budget reaches them with the samples."""
+        if isinstance(self.attacks, str) or not isinstance(self.attacks, Sequence) or not self.attacks:
+            raise ValueError(f"{self.name}: attacks must be a list of at least one attack, got {self.attacks!r}")
+        return [self._part(number, spec) for number, spec in enumerate(self.attacks)]
+
+    @property
+    def steps(self) -> int:
+        return sum(part.steps for part in self.parts)
+
+    def pursue(self, session: Session) -> None:
+        for number, part in enumerate(self.parts):
+            session.pursue(part, number)
+
+    def init(self, start: State, ask: Ask) -> State:
+        raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its attacks")
+
+    def _part(self, number: int, spec: Any) -> Attack:
+        where = f"{self.name}: attacks[{number}]"
+        named = isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), dict | None)
+        if not isinstance(spec, str) and not named:
+            raise ValueError(f"{where} must be a name or {{name: parameters}}, got {spec!r}")
+        [(name, params)] = [(spec, None)] if isinstance(spec, str) else spec.items()
+        entry = lookup(name)
+        if entry.kind != "attack" or entry.factory is Ensemble:
+            raise ValueError(f"{where} must be an attack that is no ensemble itself, got {name!r}")
+        for key in (*SHARED, "eps"):
+            if key in (params or {}):
+                raise ValueError(f"{where}: {key} is the ensemble's; set it there, not for {name}")
+        return entry.factory(**{key: getattr(self, key) for key in SHARED}, **(params or {}))

@@ -1,0 +1,369 @@
+"""Witnesses: points that are said to break a model, kept in a file that anybody can check again.
+
+The file is safetensors: one row a witness, and what the claim is about as JSON in the header. What is read is
+somebody's claim, so nothing in it is believed: sizes, types and values are checked before use, and `check` measures
+every norm and asks the model anew.
+
+Legend: N witnesses, ... the rest of a sample's shape.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import robustaug
+from robustaug import atomic
+from robustaug.attacks.attack import Attack
+from robustaug.attacks.inputs import eps_rows, mask_rows
+from robustaug.attacks.state import AttackResult
+from robustaug.attacks.threat import NORMS, Ball, Threat
+from robustaug.attacks.verify import asked_anew, broken, inside_box, kept_off_mask, within_eps
+from robustaug.data.source import Source
+from robustaug.models.fingerprint import model_fingerprint
+
+METADATA_KEY = "robustaug_witnesses"
+FORMAT = 1
+MOST_TEXT = 1 << 16
+"""Characters of metadata that are read."""
+_MOST_RANK = 8
+_FLOATS, _INTS = {"F32", "F64"}, {"I64"}
+_COLUMNS = {
+    "clean": _FLOATS,
+    "points": _FLOATS,
+    "index": _INTS,
+    "label": _INTS,
+    "target": _INTS,
+    "eps": {"F64"},
+    "mask": {"BOOL"},
+    "low": {"F64"},
+    "high": {"F64"},
+}
+_OPTIONAL = ("target", "mask")
+_PER_SAMPLE = ("low", "high")  # no row a witness: of the shape of one sample, or a single number
+
+
+class Claim(NamedTuple):
+    """What the witnesses are about.
+
+    Attributes:
+        norm: "Linf", "L2", "L1" or "L0".
+        attacked: samples that were attacked in all.
+        attack: `{name: parameters}` of the attack that found them, without the box.
+        model, data: fingerprints; empty where the data had none.
+        version: of robustaug.
+    """
+
+    norm: str
+    attacked: int
+    attack: dict[str, Any]
+    model: str
+    data: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """Points that are said to break a model.
+
+    Attributes:
+        claim: what they are about.
+        clean, points: (N, ...) float32 or float64, the samples and what they were changed to.
+        index: (N,) int64, each sample's index in the data; its position in the batch where there was no data.
+        label: (N,) int64, the true classes.
+        eps: (N,) float64, the budgets; infinite for no limit.
+        low, high: float64, the box: one number, or the shape of one sample.
+        target: (N,) int64, the class the model is said to answer; None where any wrong one counts.
+        mask: (N, ...) bool, the values that might be changed; None for all.
+    """
+
+    claim: Claim
+    clean: Tensor
+    points: Tensor
+    index: Tensor
+    label: Tensor
+    eps: Tensor
+    low: Tensor
+    high: Tensor
+    target: Tensor | None = None
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def to(self, device: torch.device | str) -> Witnesses:
+        """Return the same with its tensors on `device`."""
+        moved = {key: getattr(self, key) for key in _COLUMNS}
+        return replace(self, **{key: value.to(device) for key, value in moved.items() if value is not None})
+
+
+class Checked(NamedTuple):
+    """What a check found.
+
+    Attributes:
+        holds: (N,) bool, nothing speaks against the witness.
+        faults: by reason, (N,) bool: what speaks against each witness; only reasons that occur.
+        wrong_before: the model errs on so many of the clean samples already.
+        notes: sentences on how the claim differs from what it was checked against.
+    """
+
+    holds: Tensor
+    faults: dict[str, Tensor]
+    wrong_before: int
+    notes: list[str]
+
+
+def gather(
+    result: AttackResult,
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float | str | Tensor | None = None,
+    target: Tensor | None = None,
+    mask: Tensor | None = None,
+    index: Tensor | None = None,
+    data: str = "",
+) -> Witnesses:
+    """Return the samples that an attack broke, those that did not hold when it checked them left out.
+
+    Args:
+        result: of `attack(model, x, y, ...)`, which was given the same eps, target and mask.
+        model: whose fingerprint is stored.
+        target: (B,) int64; needed where the attack is targeted, also where it drew them itself (`driver.labels_of`).
+        index: (B,) int64, the samples' indices in the data; their positions when left out.
+        data: the data's fingerprint.
+
+    Raises:
+        ValueError: a targeted attack without target.
+    """
+    if attack.targeted and target is None:
+        raise ValueError(f"{attack.name}: witnesses of a targeted attack need target, the classes it led towards")
+    rows = (result.success & result.verified).nonzero()[:, 0]
+    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x)
+    index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
+    low, high = (torch.as_tensor(side, dtype=torch.float64) for side in attack.box)
+    claim = Claim(
+        norm=attack.norm,
+        attacked=len(x),
+        attack={name: {key: v for key, v in params.items() if key != "box"} for name, params in attack.spec().items()},
+        model=model_fingerprint(model),
+        data=data,
+        version=robustaug.__version__,
+    )
+    return Witnesses(
+        claim=claim,
+        clean=x.detach()[rows],
+        points=result.x_adv[rows],
+        index=index[rows],
+        label=y.long()[rows],
+        eps=budget[rows],
+        low=low,
+        high=high,
+        target=target[rows] if attack.targeted and target is not None else None,
+        mask=None if mask is None else mask_rows(mask, x)[rows],
+    ).to("cpu")
+
+
+def write(path: str | Path, witnesses: Witnesses) -> None:
+    """Write witnesses to `path`, whole or not at all.
+
+    Raises:
+        ValueError: a suffix other than .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"witnesses are written as .safetensors, got {path.name!r}")
+    columns = {key: getattr(witnesses, key) for key in _COLUMNS}
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in columns.items() if value is not None}
+    text = json.dumps({"format": FORMAT} | witnesses.claim._asdict())
+    with atomic.replacing(path) as aside:
+        save_file(tensors, aside, {METADATA_KEY: text})
+
+
+def read(path: str | Path) -> Witnesses:
+    """Read a file of witnesses that somebody else may have written.
+
+    Types and shapes are checked before any tensor is read. No memory beyond the file's own size is taken, and
+    nothing in the file can run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or foreign, or holds what cannot be a claim.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no witnesses at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            claim = _read_claim(path, file.metadata() or {})
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            _check_layout(
+                path,
+                {key: part.get_dtype() for key, part in slices.items()},
+                {key: tuple(part.get_shape()) for key, part in slices.items()},
+            )
+            tensors = {key: file.get_tensor(key) for key in slices}
+    except (SafetensorError, OSError) as error:
+        first_line = (str(error) or type(error).__name__).strip().split("\n")[0]
+        raise ValueError(f"{path} is no readable file of witnesses ({first_line}); copy it anew") from None
+    _check_values(path, tensors)
+    if "mask" in tensors:  # a byte of a bool may only be 0 or 1, which nobody has promised
+        tensors["mask"] = tensors["mask"].view(torch.uint8) != 0
+    return Witnesses(claim, **tensors)
+
+
+def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | None = None, parts: int = 3) -> Checked:
+    """Check every witness again: norm in float64, box, mask, the model's answer, and the clean sample and its label.
+
+    The model is asked in full precision, in batches of other sizes than those of the attack and its own check.
+
+    Args:
+        witnesses: or the path of their file, see `read`.
+        model: in eval mode; on whose device the check runs.
+        source: the data; without it the clean samples and their true classes are taken as the file has them.
+        parts: into how many batches the witnesses are cut at least.
+
+    Raises:
+        ValueError: as `read`, or samples of another shape than the data's.
+    """
+    if not isinstance(witnesses, Witnesses):
+        witnesses = read(witnesses)
+    where = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    here = witnesses.to(where)
+    notes = _differences(here.claim, model, source)
+    if not len(here):
+        return Checked(torch.zeros(0, dtype=torch.bool), {}, 0, notes)
+    low, high = (side.to(here.clean.dtype) for side in (here.low, here.high))
+    ball = Ball(Threat(NORMS[here.claim.norm], low, high), here.clean, here.eps, here.mask)
+    logits, before = (asked_anew(model, x, parts) for x in (here.points, here.clean))
+    classes = logits.shape[1]
+    label = here.label if here.target is None else here.target
+    known = (here.label < classes) & (label < classes)
+    faults = {
+        "its norm is above eps": ~within_eps(ball, here.points),
+        "it leaves the box": ~inside_box(ball, here.points),
+        "it changes values off the mask": ~kept_off_mask(ball, here.points),
+        "the model has no such class": ~known,
+        "the model is not wrong there": known & ~broken(logits, label, here.target is not None),
+        "its sample is given more than once": _repeated(here.index),
+    }
+    if here.target is not None:
+        faults["its target is its own class"] = here.target == here.label
+    if source is not None:
+        faults |= _against(source, here)
+    faults = {reason: rows.cpu() for reason, rows in faults.items() if bool(rows.any())}
+    holds = ~torch.stack([torch.zeros(len(here), dtype=torch.bool), *faults.values()]).any(0)
+    return Checked(holds, faults, int((broken(before, here.label) & known).sum()), notes)
+
+
+def _differences(claim: Claim, model: nn.Module, source: Source | None) -> list[str]:
+    notes = []
+    if claim.model != model_fingerprint(model):
+        notes.append("The file was made with other weights, or another build of the model, than the one asked here.")
+    if source is None:
+        notes.append("No data was given: that the clean samples and their classes are the data's is the file's word.")
+    elif claim.data != source.fingerprint:
+        notes.append("The file was made with other data than was given here; the samples were compared one by one.")
+    return notes
+
+
+def _repeated(index: Tensor) -> Tensor:
+    _, place, times = index.unique(return_inverse=True, return_counts=True)
+    return times[place] > 1
+
+
+def _against(source: Source, here: Witnesses) -> dict[str, Tensor]:
+    """Return what speaks against witnesses whose clean samples should be those of the data."""
+    if tuple(here.clean.shape[1:]) != source.shape:
+        raise ValueError(
+            f"the witnesses' samples have shape {tuple(here.clean.shape[1:])}, those of {source.name} {source.shape}; "
+            "give the data they were made from"
+        )
+    position = {int(index): at for at, index in enumerate(source.sample_index)}
+    rows = [position.get(int(index), -1) for index in here.index]
+    same, agrees = torch.zeros(len(here), dtype=torch.bool), torch.zeros(len(here), dtype=torch.bool)
+    there = torch.tensor([row >= 0 for row in rows])
+    clean, label = here.clean.cpu(), here.label.cpu()
+    for some in there.nonzero()[:, 0].split(256):
+        batch, _ = source.fetch([rows[int(at)] for at in some])
+        read = {
+            int(p): (image, truth) for image, truth, p in zip(batch.image, batch.label, batch.position, strict=True)
+        }
+        for at in some.tolist():
+            if rows[at] in read:  # what is damaged cannot be compared, and is not the sample
+                image, truth = read[rows[at]]
+                same[at] = torch.equal(clean[at].float(), image.to(torch.float32) / 255)
+                agrees[at] = bool(label[at] == truth)
+    return {
+        "the data has no sample of its index": ~there,
+        "its clean sample is not the data's": there & ~same,
+        "its true class is not the data's": there & same & ~agrees,
+    }
+
+
+def _read_claim(path: Path, header: dict[str, str]) -> Claim:
+    text = header.get(METADATA_KEY)
+    if text is None:
+        raise ValueError(f"{path} is no file of witnesses: its header has no {METADATA_KEY!r}")
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"{path}: its metadata has {len(text):,} characters, more than the {MOST_TEXT:,} allowed")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path}: its metadata is not JSON; the file is damaged or foreign") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: its format must be {FORMAT}; it is damaged, or of another version of robustaug")
+    kinds = {"norm": str, "attacked": int, "attack": dict, "model": str, "data": str, "version": str}
+    if content.keys() != {"format", *kinds}:
+        raise ValueError(f"{path}: its metadata must hold {', '.join(kinds)}, it holds {', '.join(content)[:200]}")
+    for key, kind in kinds.items():
+        if type(content[key]) is not kind:
+            raise ValueError(f"{path}: {key} must be of type {kind.__name__}, got {type(content[key]).__name__}")
+    if content["norm"] not in NORMS:
+        raise ValueError(f"{path}: norm must be one of {', '.join(NORMS)}, got {content['norm'][:20]!r}")
+    if not 0 <= content["attacked"] < 1 << 63:
+        raise ValueError(f"{path}: attacked must be >= 0, got {content['attacked']}")
+    return Claim(**{key: content[key] for key in kinds})
+
+
+def _check_layout(path: Path, kinds: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse unknown or missing tensors, and types and shapes that do not fit each other."""
+    wanted = set(_COLUMNS) - set(_OPTIONAL)
+    if not wanted <= kinds.keys() <= set(_COLUMNS):
+        raise ValueError(f"{path}: must hold the tensors {', '.join(_COLUMNS)}, it holds {', '.join(kinds)[:200]}")
+    for key, kind in kinds.items():
+        if kind not in _COLUMNS[key]:
+            raise ValueError(f"{path}: {key} must be {' or '.join(sorted(_COLUMNS[key]))}, got {kind}")
+    shape = shapes["points"]
+    if not 2 <= len(shape) <= _MOST_RANK or 0 in shape[1:]:
+        raise ValueError(f"{path}: points must have shape (N, ...), got {shape}")
+    if kinds["clean"] != kinds["points"]:
+        raise ValueError(f"{path}: clean and points must be of one type, got {kinds['clean']} and {kinds['points']}")
+    for key, found in shapes.items():
+        if key in _PER_SAMPLE:
+            fits = found in ((), shape[1:])
+        else:
+            fits = found == (shape if key in ("clean", "points", "mask") else shape[:1])
+        if not fits:
+            raise ValueError(f"{path}: {key} has shape {found}, which does not fit points of shape {shape}")
+
+
+def _check_values(path: Path, tensors: dict[str, Tensor]) -> None:
+    for key in ("clean", "points"):
+        if not bool(tensors[key].isfinite().all()):
+            raise ValueError(f"{path}: {key} must be finite, it holds NaN or infinity")
+    if not bool((tensors["eps"] >= 0).all()):  # infinite where there was no limit
+        raise ValueError(f"{path}: eps must be >= 0")
+    if not bool((tensors["low"] < tensors["high"]).all()):
+        raise ValueError(f"{path}: low must be below high")
+    for key in ("index", "label", "target"):
+        if key in tensors and bool((tensors[key] < 0).any()):
+            raise ValueError(f"{path}: {key} must be >= 0, got {int(tensors[key].min())}")

@@ -1,0 +1,127 @@
+"""`robustaug attack`: run one attack on one model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from robustaug.evaluate.assault import Assault
+
+
+def attack(
+    spec: Annotated[str, typer.Argument(metavar="ATTACK", help="attack.pgd, or '{attack.pgd: {steps: 50}}'.")],
+    data: Annotated[
+        str, typer.Option(help="What to attack on: data.digits, or '{data.imagefolder: {path: test.zip}}'.")
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights: .safetensors, or .pt read with weights_only.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A registered model; a robustaug checkpoint knows its own.")] = None,
+    eps: Annotated[str | None, typer.Option(help="The budget, such as 8/255; the attack's own when left out.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many samples, a random choice by the seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a pass of the model.")] = 256,
+    precision: Annotated[str, typer.Option(help="full, bf16 or fp16: of the search, not of what it finds.")] = "full",
+    budget: Annotated[int | None, typer.Option(min=1, help="At most so many forward passes a sample.")] = None,
+    checks: Annotated[bool, typer.Option("--checks/--no-checks", help="Look for masked gradients as well.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the witnesses go, for `robustaug verify`: .safetensors.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="A file that is kept while the attack runs; given again, it goes on from there.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Attack a model and say what its accuracy under attack is worth; under torchrun, with all processes."""
+    import torch
+
+    from robustaug.attacks import distributed, witness
+    from robustaug.attacks.execution import Execution
+    from robustaug.cli import progress
+    from robustaug.cli.subjects import model_of
+    from robustaug.config import parse_yaml
+    from robustaug.data import open_source
+    from robustaug.evaluate.assault import assault, make_attack
+    from robustaug.experiment import pick_device
+
+    if out is not None and out.suffix != ".safetensors":
+        raise ValueError(f"--out must end in .safetensors, got {out.name!r}")
+    made = make_attack(parse_yaml(spec, "ATTACK"), None if eps is None else parse_yaml(eps, "--eps"))
+    where = pick_device(distributed.local_device(device))
+    network, source = model_of(model, checkpoint, where), open_source(parse_yaml(data, "--data"))
+    with distributed.joined(where) as rank, progress.attacking(quiet=as_json or rank > 0) as show:
+        if where.type == "cuda":
+            torch.cuda.set_device(where)
+        execution = Execution(
+            batch_size=batch_size, precision=precision, budget=budget, progress=show, checkpoint=resume
+        )
+        found = assault(made, network, source, where, limit, seed, execution, checks)
+    if rank > 0:
+        return
+    if out is not None:
+        witness.write(out, found.witnesses)
+    if as_json:
+        _print_json(found, made.spec(), out)
+    else:
+        _print(found, repr(made), source.name, out)
+
+
+def _print_json(found: Assault, spec: dict[str, Any], out: Path | None) -> None:
+    import json
+
+    content = {"attack": spec, "witnesses": None if out is None else str(out)}
+    content |= {key: value for key, value in found._asdict().items() if key not in ("witnesses", "findings")}
+    content |= {key: value._asdict() for key, value in (("clean", found.clean), ("robust", found.robust))}
+    content["findings"] = None if found.findings is None else [finding._asdict() for finding in found.findings]
+    typer.echo(json.dumps(_finite(content)))
+
+
+def _finite(value: Any) -> Any:
+    """Return the same with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print(found: Assault, attack: str, data: str, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    low, high = found.robust.low, found.robust.high
+    console.print(f"{escape(attack)} on {found.samples:,} samples of {escape(data)}")
+    console.print(
+        f"accuracy {found.clean.estimate:.1%} -> [bold]{found.robust.estimate:.1%}[/] under attack "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+    if len(found.broke) > 1:
+        for name, count in found.broke.items():
+            console.print(f"  {escape(name)} broke {count:,}")
+    if math.isfinite(found.distance):
+        console.print(f"median distance of what broke: {found.distance:.4g}")
+    console.print(
+        f"{found.forwards:.1f} forward and {found.backwards:.1f} backward passes a sample, {found.seconds:.1f} s"
+    )
+    if found.fragile:
+        console.print(f"[yellow]note[/] {found.fragile:,} successes did not hold when checked again; they do not count")
+    if found.silent:
+        console.print(
+            f"[yellow]note[/] {found.silent:,} samples stood without ever having a gradient: no evidence of robustness"
+        )
+    for finding in found.findings or []:
+        console.print(f"[yellow]masking[/] the model: {escape(finding.sentence)}")
+    if found.findings == []:
+        console.print("no sign of masked gradients on a few samples")
+    if found.findings is None:
+        console.print("masked gradients were not looked for (--no-checks)")
+    if out is not None:
+        console.print(f"{len(found.witnesses):,} witnesses: {escape(str(out))}")

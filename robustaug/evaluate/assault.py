@@ -1,0 +1,155 @@
+"""One attack on one model: every sample of the data at once, with what the figures are worth.
+
+Legend: N samples, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from robustaug.attacks import distributed, witness
+from robustaug.attacks.attack import Attack
+from robustaug.attacks.driver import labels_of
+from robustaug.attacks.execution import Execution
+from robustaug.attacks.masking import SAMPLES, examine, threat_of
+from robustaug.attacks.state import AttackResult, AttackWarning
+from robustaug.attacks.trial import Finding
+from robustaug.attacks.verify import broken
+from robustaug.attacks.witness import Witnesses
+from robustaug.data.source import Source, batches
+from robustaug.evaluate.measure import attackable, unit
+from robustaug.evaluate.statistics import Interval, wilson
+from robustaug.evaluate.suite import make, spec_name
+from robustaug.models.classifier import Classifier
+from robustaug.rng import Keys, subset
+
+
+class Assault(NamedTuple):
+    """What an attack on a model found.
+
+    Attributes:
+        samples: attacked, damaged ones left out.
+        clean, robust: accuracy without and under attack, each with its 95 % Wilson interval.
+        broke: samples each attack broke that the model had right, by the attack's name, in the order of an ensemble.
+        distance: the median norm of the points that broke samples the model had right, NaN where there are none.
+        forwards, backwards: mean passes a sample.
+        fragile: successes that did not hold when they were checked again; they count as not broken.
+        silent: samples that stood without ever having a gradient.
+        seconds: of the attack alone.
+        findings: signs that the figures say less than they seem; None where nobody looked.
+        witnesses: what broke the model.
+    """
+
+    samples: int
+    clean: Interval
+    robust: Interval
+    broke: dict[str, int]
+    distance: float
+    forwards: float
+    backwards: float
+    fragile: int
+    silent: int
+    seconds: float
+    findings: list[Finding] | None
+    witnesses: Witnesses
+
+
+def make_attack(spec: Any, eps: Any = None) -> Attack:
+    """Make the attack that `name` or `{name: parameters}` describes, with this budget where one is given.
+
+    Raises:
+        ValueError: an unknown name, a budget given twice, or a refused value.
+        TypeError: something that is no attack on tensors, or an unknown parameter.
+    """
+    name = spec_name(spec)
+    params = (spec[name] or {}) if isinstance(spec, dict) else {}
+    if eps is not None and "eps" in params:
+        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
+    attack = make({name: params if eps is None else params | {"eps": eps}})
+    if not isinstance(attack, Attack):
+        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
+    return attack
+
+
+def assault(
+    attack: Attack,
+    model: Classifier,
+    source: Source,
+    device: torch.device,
+    limit: int | None = None,
+    seed: int = 0,
+    execution: Execution | None = None,
+    checks: bool = True,
+) -> Assault:
+    """Attack a model on all samples of a source; under `torchrun` the processes share them.
+
+    A sample's random numbers follow from the seed and its index in the data, so a part of the data gives the same
+    points as the whole.
+
+    Args:
+        model: in eval mode, on `device`.
+        limit: the most samples, a random choice by the seed; all when left out.
+        execution: as for any attack; its batch size also holds for the clean pass, 256 when left out.
+        checks: look for masked gradients on a few of the samples as well.
+
+    Raises:
+        ValueError: no readable sample, or as `driver.run`.
+    """
+    execution = execution or Execution(batch_size=256)
+    size = execution.batch_size or 256
+    rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for batch in batches(source, size, subset(len(source), limit, seed)):
+        x = unit(batch.image, device)
+        with torch.inference_mode():
+            rows.append((x, batch.label.to(device), batch.index, model(x)))
+    if not rows:
+        raise ValueError(f"{source.name} holds no readable sample; see the quarantine list")
+    x, y, index, logits = (torch.cat(part) for part in zip(*rows, strict=True))
+    logits = logits.clone()  # no longer of inference mode
+    keys = Keys.of(seed, index).to(device)
+    target = labels_of(attack, y, None, keys, logits.shape[1]) if attack.targeted else None
+    attacked = attackable(model, x[:size])
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackWarning)  # the figures and findings say what it warns of
+        result = distributed.run(attack, attacked, x, y, keys, target=target, execution=execution)
+    seconds = time.perf_counter() - started
+    right = ~broken(logits, y) & logits.amax(1).isfinite()
+    fell = result.success & result.verified
+    n = len(x)
+    return Assault(
+        samples=n,
+        clean=wilson(int(right.sum()), n),
+        robust=wilson(int((~fell & right).sum()), n),
+        broke=_broke(attack, result, fell & right),
+        distance=float(result.norm[fell & right].quantile(0.5)) if bool((fell & right).any()) else float("nan"),
+        forwards=float(result.forwards.double().mean()),
+        backwards=float(result.backwards.double().mean()),
+        fragile=result.fragile,
+        silent=int(result.silent.sum()),
+        seconds=seconds,
+        findings=_findings(attack, model, x, y, keys, seed, execution.batch_size) if checks else None,
+        witnesses=witness.gather(result, attack, model, x, y, target=target, index=index, data=source.fingerprint),
+    )
+
+
+def _broke(attack: Attack, result: AttackResult, rows: Tensor) -> dict[str, int]:
+    names = attack.numbered()
+    counts = torch.bincount(result.by[rows], minlength=len(names)).tolist()
+    out: dict[str, int] = {}
+    for number, count in enumerate(counts):
+        name = names[number] if number < len(names) else f"attack {number}"
+        out[name] = out.get(name, 0) + count
+    return out
+
+
+def _findings(
+    attack: Attack, model: Classifier, x: Tensor, y: Tensor, keys: Keys, seed: int, batch_size: int | None
+) -> list[Finding]:
+    few = subset(len(x), SAMPLES, seed).to(x.device)
+    return examine(model, x[few], y[few], *threat_of(attack, attack.eps), keys[few].fold("examine"), None, batch_size)
