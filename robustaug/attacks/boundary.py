@@ -90,7 +90,7 @@ class Boundary(Attack):
         noise = state.ball.masked(noise)
         noise = noise - per_row((noise * unit).flatten(1).sum(1), unit) * unit
         moved = away + per_row(walk * distance, noise) * norm.steepest(noise)
-        least, most = state.ball.unlimited().bounds
+        least, most = state.ball.endless.bounds
         return (state.clean + per_row(distance, moved) * norm.steepest(moved)).clamp(least, most), distance
 
 

@@ -28,7 +28,7 @@ def find_start(state: State, ask: Ask, targeted: bool, draws: int) -> State:
     Warns:
         AttackWarning: names the samples for which no draw broke the model; they stand for want of a start.
     """
-    least, most = state.ball.unlimited().bounds
+    least, most = state.ball.endless.bounds
     x, found = state.clean.clone(), torch.zeros_like(state.label, dtype=torch.bool)
     for draw in range(draws):
         rows = (~found).nonzero()[:, 0]

@@ -62,7 +62,7 @@ class HopSkipJump(Attack):
         # the largest of the sizes distance / sqrt(step) / 1, 2, 4, ... that keeps the model broken
         sizes = state.ball.measure(boundary.x)[:, None] / math.sqrt(state.steps + 1) * 0.5 ** _count(JUMPS, state.x)
         sizes = per_row(sizes.flatten(), normal).unflatten(0, sizes.shape)
-        least, most = state.ball.unlimited().bounds
+        least, most = state.ball.endless.bounds
         points = (boundary.x[:, None] + sizes * normal[:, None]).clamp(least[:, None], most[:, None])
         fell = self._fell(ask_each(ask, points), state.label)
         largest = (fell * (JUMPS - _count(JUMPS, state.x))).argmax(1)
@@ -81,7 +81,7 @@ class HopSkipJump(Attack):
         Args:
             radius: (B,) L2 length of the probes.
         """
-        least, most = state.ball.unlimited().bounds
+        least, most = state.ball.endless.bounds
         number = min(self.most_probes, int(self.probes * math.sqrt(state.steps + 1)))
         signed, plain = torch.zeros_like(state.x), torch.zeros_like(state.x)
         votes = torch.zeros_like(radius)

@@ -120,7 +120,7 @@ class Universal(Attack):
             return replace(state, steps=self.steps)
         rows = self._rows(state.keys.fold("batches").fold(epoch), parts, part)
         delta, some, norm = state.memory["delta"][0], state.take(rows), state.ball.norm
-        least, most = some.ball.unlimited().bounds
+        least, most = some.ball.endless.bounds
         moved = _within(norm, some.memory["delta"], some.eps)
 
         def clipped(moved: Tensor, at: slice) -> Tensor:
