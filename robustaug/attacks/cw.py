@@ -11,7 +11,7 @@ from torch import Tensor
 from robustaug.attacks.adam import adam
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.nearest import begin, boxed, draw_nearer, remember, unit
+from robustaug.attacks.nearest import begin, draw_nearer, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.tradeoff import first_search, searched
@@ -75,13 +75,13 @@ class CW(Attack):
         # on a linear model the margin m of slope g is overcome from 2 m / g^2 on
         needed = (4 * answer.loss.abs() / slope.square().clamp_min(1e-300)).clamp(1e-6, 1e6)
         start = begin(self, start, ask, self.classes)
-        free = _free(start.x, *boxed(start).bounds, self.inset)
+        free = _free(start.x, *start.ball.endless.bounds, self.inset)
         zeros = torch.zeros_like(free)
         return start.at(start.x, free=free, first=free, mean=zeros, square=zeros, **first_search(needed))
 
     def step(self, state: State, ask: Ask) -> State:
         memory, width = state.memory, unit(state.ball)
-        least, most = boxed(state).bounds
+        least, most = state.ball.endless.bounds
         free = memory["free"]
         x, slope = _inside(free, least, most)
         answer = ask.gradient(

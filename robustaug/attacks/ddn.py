@@ -9,7 +9,7 @@ import torch
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.nearest import begin, boxed, conclude, cosine, farthest, remember, unit
+from robustaug.attacks.nearest import begin, conclude, cosine, farthest, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS, per_row
 from robustaug.attacks.verify import broken
@@ -64,7 +64,7 @@ class DDN(Attack):
         return start.at(start.x, length=torch.where(start.memory["least"].isfinite(), start.memory["least"], length))
 
     def step(self, state: State, ask: Ask) -> State:
-        ball = boxed(state)
+        ball = state.ball.endless
         answer = ask.gradient(state.x, self.objective, state.label)
         fell = broken(answer.logits, state.label, self.targeted)
         length = state.memory["length"] * torch.where(fell, 1 - self.gamma, 1 + self.gamma)

@@ -10,7 +10,7 @@ import torch
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.face import nearest_face
-from robustaug.attacks.nearest import boxed, conclude, draw_nearer, nothing_yet, remember
+from robustaug.attacks.nearest import conclude, draw_nearer, nothing_yet, remember
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
@@ -55,7 +55,7 @@ class DeepFool(Attack):
         return start.at(start.x, **nothing_yet(start), done=torch.zeros_like(start.label, dtype=torch.bool))
 
     def step(self, state: State, ask: Ask) -> State:
-        ball = boxed(state)
+        ball = state.ball.endless
         face = nearest_face(ask, state, ball, self.classes, rank=state.round if state.steps == 0 else 0)
         fell = broken(face.logits, state.label, self.targeted)
         x = ball.project(state.x + (1 + self.overshoot) * face.way)

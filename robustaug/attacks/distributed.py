@@ -101,8 +101,8 @@ def run(
     params = {}
     for key, (shape, dtype) in _params(result).items():
         nothing = torch.zeros(len(result.norm), *shape, dtype=dtype, device=x.device)
-        params[key] = _gathered(result.params.get(key, nothing), len(x))
-    columns = (_gathered(column, len(x)) for column in result if isinstance(column, Tensor))
+        params[key] = gathered(result.params.get(key, nothing), len(x))
+    columns = (gathered(column, len(x)) for column in result if isinstance(column, Tensor))
     return AttackResult(*columns, params=params)
 
 
@@ -127,8 +127,25 @@ def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> No
         raise ValueError("the processes were given different attacks, models or samples; give all of them the same")
 
 
-def _gathered(rows: Tensor, total: int) -> Tensor:
-    """Return the rows of all processes, (total, ...), from this one's."""
+def gathered(rows: Any, total: int) -> Any:
+    """Return the rows of all processes, (total, ...), from this one's; of a dict of tensors, each entry's.
+
+    Where a process lacks an entry that another one has, its rows are zeros.
+    """
+    if isinstance(rows, Tensor):
+        return _gathered_rows(rows, total)
+    layouts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(layouts, {name: value[:0].cpu() for name, value in rows.items()})
+    every = {name: empty for layout in layouts for name, empty in sorted(layout.items())}
+    share = len(range(dist.get_rank(), total, dist.get_world_size()))
+    whole = {}
+    for name, empty in sorted(every.items()):
+        value = rows.get(name)
+        whole[name] = _gathered_rows(empty.new_zeros(share, *empty.shape[1:]) if value is None else value, total)
+    return whole
+
+
+def _gathered_rows(rows: Tensor, total: int) -> Tensor:
     world = dist.get_world_size()
     most = -(-total // world)
     kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype  # not every backend sends bools

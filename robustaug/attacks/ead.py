@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
-from robustaug.attacks.nearest import begin, boxed, draw_nearer, remember, unit
+from robustaug.attacks.nearest import begin, draw_nearer, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.tradeoff import first_search, searched
@@ -88,7 +88,7 @@ class EAD(Attack):
 
     def step(self, state: State, ask: Ask) -> State:
         memory, width = state.memory, unit(state.ball)
-        ball, ahead, taken = boxed(state), memory["ahead"], memory["taken"]
+        ball, ahead, taken = state.ball.endless, memory["ahead"], memory["taken"]
         # not kept: it may lie outside the box
         answer = ask.gradient(ahead, self._short, state.label, keep=False)
         delta = (ahead - state.clean) / width

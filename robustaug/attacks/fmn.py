@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.nearest import begin, boxed, conclude, cosine, farthest, remember, unit
+from robustaug.attacks.nearest import begin, conclude, cosine, farthest, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
 from robustaug.attacks.verify import broken
@@ -67,7 +67,7 @@ class FMN(Attack):
         return start.at(start.x, radius=radius)
 
     def step(self, state: State, ask: Ask) -> State:
-        ball = boxed(state)
+        ball = state.ball.endless
         answer = ask.gradient(state.x, self.objective, state.label)
         grad = ball.masked(answer.grad)
         fell = broken(answer.logits, state.label, self.targeted)

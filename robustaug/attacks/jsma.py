@@ -12,7 +12,7 @@ from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
 from robustaug.attacks.face import nearest_face
 from robustaug.attacks.losses import margin_to
-from robustaug.attacks.nearest import boxed, conclude, draw_nearer, nothing_yet, remember, unit
+from robustaug.attacks.nearest import conclude, draw_nearer, nothing_yet, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
@@ -72,13 +72,13 @@ class JSMA(Attack):
     def init(self, start: State, ask: Ask) -> State:
         wanted = start.label
         if not self.targeted:
-            wanted = nearest_face(ask, start, boxed(start), self.classes, start.round).other
+            wanted = nearest_face(ask, start, start.ball.endless, self.classes, start.round).other
         return start.at(
             start.x, wanted=wanted, done=torch.zeros_like(start.label, dtype=torch.bool), **nothing_yet(start)
         )
 
     def step(self, state: State, ask: Ask) -> State:
-        least, most = boxed(state).bounds
+        least, most = state.ball.endless.bounds
         answer = ask.gradient(state.x, self._rise, state.label, state.memory["wanted"])
         fell = broken(answer.logits, state.label, self.targeted)
         state = draw_nearer(self, state.at(state.x, **remember(state, state.x, fell)), ask, self.refine)

@@ -28,11 +28,6 @@ GUESS_HALVINGS = 10
 """A guess is drawn nearer to a thousandth of its way: a search that goes on beside it must beat it."""
 
 
-def boxed(state: State) -> Ball:
-    """Return where samples may go if only the box and the mask hold: the search is not bound by eps."""
-    return state.ball.within(torch.full_like(state.eps, torch.inf))
-
-
 def unit(ball: Ball) -> float:
     """Return the width of the box, 1 where it is infinite: published lengths are in boxes of width 1."""
     return ball.threat.width if math.isfinite(ball.threat.width) else 1.0
@@ -91,7 +86,7 @@ def begin(attack: Attack, start: State, ask: Ask, classes: int) -> State:
     start = start.at(start.x, **nothing_yet(start))
     if not classes:
         return start
-    ball = boxed(start)
+    ball = start.ball.endless
     way = nearest_face(ask, start, ball, classes, start.round).way
     guess = ball.project(start.x + (1 + OVERSHOOT) * way)
     fell = broken(ask.logits(guess, attack.objective, start.label), start.label, attack.targeted)
@@ -118,7 +113,7 @@ def draw_nearer(attack: Attack, state: State, ask: Ask, halvings: int) -> State:
 
 
 def _shorter(attack: Attack, state: State, ask: Ask, halvings: int) -> State:
-    least, most = boxed(state).bounds
+    least, most = state.ball.endless.bounds
     way = state.memory["nearest"] - state.clean
     low, high = torch.zeros_like(state.eps), torch.ones_like(state.eps)
     for _ in range(halvings):
@@ -131,7 +126,7 @@ def _shorter(attack: Attack, state: State, ask: Ask, halvings: int) -> State:
 
 
 def _fewer(attack: Attack, state: State, ask: Ask, halvings: int) -> State:
-    least, most = boxed(state).bounds
+    least, most = state.ball.endless.bounds
     grad = ask.gradient(state.memory["nearest"], attack.objective, state.label).grad
     end = torch.where(grad > 0, most, least)
     for moved in (state.memory["nearest"], torch.where(end.isfinite(), end, state.memory["nearest"])):

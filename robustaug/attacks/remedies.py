@@ -84,10 +84,10 @@ class BPDA(nn.Module):
 def straight_through(stage: nn.Module) -> Iterator[None]:
     """Let the gradient pass a stage of a model as if it were the identity, inside the block: BPDA without wrapping."""
 
-    def passed(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+    def keep_value(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         return with_value(inputs[0], output)
 
-    handle = stage.register_forward_hook(passed)
+    handle = stage.register_forward_hook(keep_value)
     try:
         yield
     finally:

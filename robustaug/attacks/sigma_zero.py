@@ -11,7 +11,7 @@ from torch import Tensor
 from robustaug.attacks.adam import adam
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.nearest import begin, boxed, conclude, cosine, remember, unit
+from robustaug.attacks.nearest import begin, conclude, cosine, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
@@ -71,7 +71,7 @@ class SigmaZero(Attack):
         return start.at(start.x, mean=zeros, square=zeros, threshold=threshold)
 
     def step(self, state: State, ask: Ask) -> State:
-        ball, width = boxed(state), unit(state.ball)
+        ball, width = state.ball.endless, unit(state.ball)
         answer = ask.gradient(state.x, self._short, state.label)
         fell = broken(answer.logits, state.label, self.targeted)
         delta = (state.x - state.clean) / width

@@ -94,14 +94,16 @@ class Trial:
     @property
     def searcher(self) -> str | None:
         """The attack without gradients that fits the norm and the samples, Square where it does."""
-        names = [name for name in registry.list("attack") if self._fits(name)]
-        return min(names, key=lambda name: (name != "attack.square", name), default=None)
+        names = sorted(registry.list("attack"), key=lambda name: (name != "attack.square", name))
+        return next((name for name in names if self._fits(name)), None)
 
     def _fits(self, name: str) -> bool:
         entry = registry.lookup(name)
-        suits = self.x.ndim == 4 or "image" not in entry.tags
-        norms = getattr(entry.factory, "norms", ())
-        return suits and "score" in entry.tags and "minimal-norm" not in entry.tags and self.threat.norm.name in norms
+        if "score" not in entry.tags or ("image" in entry.tags and self.x.ndim != 4):
+            return False
+        if self.threat.norm.name not in getattr(entry.factory, "norms", ()):
+            return False
+        return math.isfinite(self.made(name).usual_eps())  # it keeps to a budget
 
 
 def witnessed(result: AttackResult) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import robustaug
 from robustaug import atomic
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.inputs import eps_rows, mask_rows
+from robustaug.attacks.inputs import mask_rows, read_eps
 from robustaug.attacks.state import AttackResult
 from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.attacks.verify import asked_anew, broken, inside_box, kept_off_mask, within_eps
@@ -147,7 +147,9 @@ def gather(
     if attack.targeted and target is None:
         raise ValueError(f"{attack.name}: witnesses of a targeted attack need target, the classes it led towards")
     rows = (result.success & result.verified).nonzero()[:, 0]
-    budget = eps_rows(attack.eps if eps is None else eps, attack.threat, x)
+    budget = attack.eps if eps is None else eps
+    number = budget if isinstance(budget, Tensor) else read_eps(budget, may_be_endless=True)
+    budget = torch.as_tensor(number, dtype=torch.float64, device=x.device).expand(len(x))
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
     low, high = (torch.as_tensor(side, dtype=torch.float64) for side in attack.box)
     claim = Claim(
@@ -243,6 +245,10 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         return Checked(torch.zeros(0, dtype=torch.bool), {}, 0, notes)
     low, high = (side.to(here.clean.dtype) for side in (here.low, here.high))
     ball = Ball(Threat(NORMS[here.claim.norm], low, high), here.clean, here.eps, here.mask)
+    if endless := int(here.eps.isinf().sum()):
+        notes.append(
+            f"{endless:,} witnesses claim no limit on the change: that they hold says no more than that it errs."
+        )
     logits, before = (asked_anew(model, x, parts) for x in (here.points, here.clean))
     classes = logits.shape[1]
     label = here.label if here.target is None else here.target

@@ -166,7 +166,8 @@ def _attack_limits(model: str, records: Records) -> list[str]:
                 f"{model}: under {scenario} at {cell.severity:g}, {silent:.0f} of {cell.n} samples stood without ever "
                 "having a gradient; that is no evidence of robustness."
             )
-    return sentences + [f"{model}: {finding.sentence}" for finding in examined]
+    # of probabilities it is said above, from all samples
+    return sentences + [f"{model}: {finding.sentence}" for finding in examined if finding.name != "probabilities"]
 
 
 def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:

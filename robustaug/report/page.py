@@ -120,6 +120,8 @@ def _absent(content: Mapping[str, Any]) -> list[str]:
         "cohorts": "Cohorts: there are no cohorts on record.",
         "gates": "Gates: no limit was set.",
     }
+    if content["attacks"]:
+        asked["checks"] = "Masked gradients and random answers were not looked for."
     return [sentence for key, sentence in asked.items() if not content[key]]
 
 

@@ -28,6 +28,9 @@ with distributed.joined(torch.device("cpu")) as rank:
     for number, case in enumerate(CASES):
         for name, column in flat(attacked(distributed.run, **case)).items():
             found[f"{{number}}.{{name}}"] = column.contiguous()
+    share = len(range(rank, 5, 2))
+    named = {{"angle": torch.full((share, 2), rank + 1.0)}} if rank == 1 else {{}}
+    found["named.angle"] = distributed.gathered(named, 5)["angle"].contiguous()
     save_file(found, f"{{sys.argv[1]}}/{{rank}}.safetensors")
     try:
         attacked(distributed.run, seed=rank)
@@ -88,6 +91,8 @@ def test_two_processes_return_what_one_does(tmp_path):
                 else:
                     assert torch.equal(value, column), (number, name)
     assert expected.success.any()
+    for found in ranks:  # an entry that one process lacks is zeros there
+        assert found["named.angle"].tolist() == [[0.0, 0.0], [2.0, 2.0], [0.0, 0.0], [2.0, 2.0], [0.0, 0.0]]
     for rank in (0, 1):
         assert "were given different attacks, models or samples" in (tmp_path / f"{rank}.txt").read_text()
     assert not [*tmp_path.glob("attack.checkpoint*")], "checkpoints have served"

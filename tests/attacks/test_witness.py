@@ -331,3 +331,16 @@ def test_what_cannot_be_written_is_refused(claim, tmp_path, model, source, data)
 def test_nothing_of_the_file_is_pickled(file):
     assert witness.read(file).claim.norm == "Linf"
     assert b"pickle" not in file.read_bytes()
+
+
+def test_each_sample_may_have_its_own_budget_and_no_limit_is_said(model, source, data):
+    x, y, index = data
+    eps = torch.linspace(0.1, 0.4, N, dtype=torch.float64)
+    attack = robustaug.create("attack.pgd")
+    result = attack(model, x, y, eps=eps)
+    witnesses = gather(result, attack, model, x, y, eps=eps, index=index, data=source.fingerprint)
+    assert torch.equal(witnesses.eps, eps[result.success & result.verified])
+    assert check(witnesses, model, source).holds.all()
+    endless = replace(witnesses, eps=torch.full_like(witnesses.eps, torch.inf))
+    [note] = check(endless, model, source).notes
+    assert note.startswith(f"{len(witnesses)} witnesses claim no limit on the change")

@@ -6,11 +6,13 @@ import robustaug
 from robustaug.config import validate
 from robustaug.evaluate import summary
 from robustaug.evaluate.compare import compare
+from robustaug.evaluate.measure import findings
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import wrap
 from robustaug.models.fingerprint import model_fingerprint
+from tests.attacks.test_masking import black_box  # noqa: F401 - an attack without gradients, where none is registered
 
 CPU = torch.device("cpu")
 SUITE = {
@@ -56,8 +58,11 @@ def test_every_cell_is_measured_with_its_samples(measured, data):
     plans = [*suite().plans()]
     assert len(records.cells()) == 2 * len(plans)
     for cell in records.cells():
+        assert cell.n == {"attack": 40, "ood": 30, "masking": 32}.get(cell.kind, 100)
+        if cell.kind == "masking":
+            continue  # its rows are findings
         samples = records.samples(cell)
-        assert len(samples["index"]) == cell.n == {"attack": 40, "ood": 30}.get(cell.kind, 100)
+        assert len(samples["index"]) == cell.n
         if cell.kind != "ood":
             assert cell.metrics["accuracy"] == samples["correct"].mean()
 
@@ -84,9 +89,7 @@ def test_robust_accuracy_without_evidence_is_a_limit_of_the_run(data, tmp_path):
     attacked = suite(scenarios={"pgd": {"attack": {"attack.pgd": {"steps": 2}}, "eps": [0.01, 0.1], "limit": 40}})
     for _ in range(2):  # the second time from the records alone
         limits = run_suite(Records(tmp_path, create=True), models, data, attacked, CPU)
-        assert any(
-            "sure: it returns probabilities (its rows sum to 1), which starve" in sentence for sentence in limits
-        )
+        assert any("sure: it returns probabilities (its rows sum to 1)" in sentence for sentence in limits)
         [flat_limit] = [sentence for sentence in limits if sentence.startswith("flat: under pgd at 0.")]
         assert "samples stood without ever having a gradient; that is no evidence" in flat_limit
 
@@ -100,6 +103,46 @@ def test_a_model_of_probabilities_is_attacked_as_if_it_gave_its_logits(data, tmp
     broken = [records.samples(records.cells(model=name, kind="attack")[0])["success"] for name in ("plain", "sure")]
     np.testing.assert_array_equal(*broken)
     assert 0 < broken[0].mean() < 1
+
+
+def test_sound_models_have_no_findings_and_hidden_gradients_are_a_limit_of_the_run(measured, data, tmp_path):
+    records, _ = measured
+    for cell in records.cells(kind="masking"):
+        assert (cell.scenario, cell.severity, cell.metrics) == ("masking checks", 0.1, {"findings": 0.0})
+        assert findings(records.samples(cell)) == []
+
+    class Quantise(torch.nn.Module):
+        def forward(self, x):
+            return (x * 8).round() / 8
+
+    hidden = wrap(torch.nn.Sequential(Quantise(), linear_model().module), num_classes=10).eval()
+    attacked = suite(scenarios={"pgd": {"attack": {"attack.pgd": {"steps": 2}}, "eps": [0.1], "limit": 40}})
+    stored = []
+    for _ in range(2):  # the second time from the records alone
+        kept = Records(tmp_path, create=True)
+        limits = run_suite(kept, {"hidden": hidden}, data, attacked, CPU)
+        [sentence] = [s for s in limits if "stood without ever having a gradient; accuracy" in s]
+        assert sentence.startswith("hidden: ")
+        assert "BPDA" in sentence or "attack." in sentence
+        [cell] = kept.cells(kind="masking")
+        stored.append((cell, findings(kept.samples(cell))))
+    assert stored[0] == stored[1]
+    finding = stored[0][1][0]
+    assert finding.name == "zero_gradients"
+    assert finding.after < finding.before
+    assert finding.evidence["samples"] == 32
+
+
+def test_masking_is_looked_for_only_where_there_are_attacks_and_nobody_forbids_it():
+    def kinds(**changes):
+        return [plan.kind for plan in suite(**changes).plans()]
+
+    assert kinds().count("masking") == 1
+    assert "masking" not in kinds(masking_checks=False)
+    assert "masking" not in kinds(scenarios={"shift": {"operators": ["image.brightness"]}})
+    two = {name: {"attack": "attack.pgd", "eps": [0.1, 0.3, 0.2], "seeds": [3, 4]} for name in ("one", "two")}
+    [plan] = [plan for plan in suite(scenarios=two).plans() if plan.kind == "masking"]
+    assert (plan.severity, plan.seed) == (0.2, 3)
 
 
 def test_an_attack_without_budget_changes_nothing(measured):

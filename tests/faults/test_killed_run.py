@@ -83,7 +83,7 @@ def test_killed_anywhere_a_run_ends_with_the_same_numbers(folder):
     finish(folder, "cut")
 
     whole, cut = Records(folder / "whole" / "killed"), Records(run)
-    assert len(whole.cells()) == len(cut.cells()) == 11
+    assert len(whole.cells()) == len(cut.cells()) == 12
     for one, other in zip(whole.cells(), cut.cells(), strict=True):
         assert one.fingerprint == other.fingerprint
         assert one.metrics == other.metrics

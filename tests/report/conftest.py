@@ -80,6 +80,10 @@ def write_run(
             metrics = {"accuracy": samples["correct"].mean(), "fragile": 1.0, "forwards": 21.0, "backwards": 20.0}
             shown = noisy(draw, images, 255 * eps)
             records.store(Cell(model, "pgd_linf", "attack", eps, 0, "f", n, 3.0, metrics), samples, shown)
+        if "attack" in kinds:
+            found = findings(hidden=position == 0)
+            counted = {"findings": float(len(found["name"]))}
+            records.store(Cell(model, "masking checks", "masking", 0.15, 0, "f", 32, 1.0, counted), found)
         for source in ("photos", "textures") if "ood" in kinds else ():
             scores = {f"score_{name}": draw.normal(size=n) for name in ("msp", "energy", "knn")}
             metrics = {f"{s}_auroc": 0.8 + 0.05 * i + 0.04 * position for i, s in enumerate(("msp", "energy", "knn"))}
@@ -174,6 +178,17 @@ def clean(
         for name in ("ece", "nll", "brier"):
             figures[f"{name}{suffix}"] = float(getattr(calibration, name)(scaled, labels))
     return samples | {"logits": logits, "score_msp": samples["confidence"]}, figures
+
+
+def findings(hidden: bool) -> dict[str, np.ndarray]:
+    """The columns of a masking cell: one finding, or none."""
+    texts = {"name": "zero_gradients", "message": "9 of 32 samples stood without a gradient"}
+    texts |= {"evidence": '{"silent": 9}', "remedy": "BPDA"}
+    numbers = {"before": 0.9, "after": 0.4}
+    rows = 1 if hidden else 0
+    return {key: np.array([value] * rows, dtype=str) for key, value in texts.items()} | {
+        key: np.array([value] * rows, dtype=float) for key, value in numbers.items()
+    }
 
 
 def draw_digits(draw: np.random.Generator, count: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sqlite3
 from html.parser import HTMLParser
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_figures_are_those_of_the_records(make_run):
         clean = records.cells(model=model, kind="clean")[0]
         assert f"{100 * clean.metrics['accuracy']:.1f} %" in words
         assert f"{clean.metrics['ece_scaled']:.3f}" in words
+
+
+def test_signs_of_masked_gradients_are_shown_and_silence_is_not_read_as_success(make_run):
+    words = text_of(read(make_run()))
+    assert "9 of 32 samples stood without a gradient BPDA 90.0 % 40.0 %" in words
+    assert "No sign of masked gradients or random answers: robust." in words
+    assert "On 32 samples a model, these were looked at: outputs are logits" in words
+    records = Records(make_run("unasked"))
+    with sqlite3.connect(records.folder / "records.sqlite") as connection:
+        connection.execute("DELETE FROM cells WHERE kind = 'masking'")
+    connection.close()
+    assert "Checks" not in text_of(read(records.folder))
+    assert "Masked gradients and random answers were not looked for." in text_of(read(records.folder))
 
 
 def test_the_same_records_give_the_same_bytes(make_run):
