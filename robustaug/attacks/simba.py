@@ -57,8 +57,6 @@ class SimBA(Attack):
     def init(self, start: State, ask: Ask) -> State:
         if self.basis == "dct" and start.x.ndim != 4:
             raise ValueError(f"{self.name}: basis 'dct' needs images (B, C, H, W), got {tuple(start.x.shape)}")
-        if self.step_size is None and bool(start.eps.isinf().any()):
-            raise ValueError(f"{self.name}: give step_size where eps is infinite")
         zeros = torch.zeros_like(start.label)
         order, free = self._order(start)
         loss = self.objective(ask.logits(start.x, self.objective, start.label), start.label)

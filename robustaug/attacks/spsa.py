@@ -67,8 +67,6 @@ class SPSA(Attack):
         return self.norm == "Linf" if self.rule is None else self.rule == "adam"
 
     def init(self, start: State, ask: Ask) -> State:
-        if self.step_size is None and bool(start.eps.isinf().any()):
-            raise ValueError(f"{self.name}: give step_size where eps is infinite")
         x = start.ball.start(start.keys) if self.random_start else start.x
         if not self.adam:
             return start.at(x)
