@@ -57,8 +57,6 @@ class SimBA(Attack):
     def init(self, start: State, ask: Ask) -> State:
         if self.basis == "dct" and start.x.ndim != 4:
             raise ValueError(f"{self.name}: basis 'dct' needs images (B, C, H, W), got {tuple(start.x.shape)}")
-        if self.step_size is None and bool(start.eps.isinf().any()):
-            raise ValueError(f"{self.name}: give step_size where eps is infinite")
         zeros = torch.zeros_like(start.label)
         order, free = self._order(start)
         loss = self.objective(ask.logits(start.x, self.objective, start.label), start.label)
@@ -69,7 +67,8 @@ class SimBA(Attack):
         place, back = memory["place"], memory["back"]
         chosen = memory["order"].gather(1, (place % memory["free"])[:, None])[:, 0]
         direction = state.ball.masked(self._direction(chosen, state.x))
-        length = state.ball.norm.measure(direction).clamp_min(1e-300)
+        length = state.ball.norm.measure(direction)
+        length = torch.where(length > 0, length, 1.0)  # a mask may leave nothing of a direction
         usual = (1.0 if (self.norm, self.basis) == ("Linf", "pixel") else 0.25) * state.eps
         size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
         moved = per_row(torch.where(back, -size, size) / length, direction) * direction

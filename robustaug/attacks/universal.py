@@ -104,8 +104,6 @@ class Universal(Attack):
 
     def init(self, start: State, ask: Ask) -> State:
         if self.delta is None:
-            if self.step_size is None and bool(start.eps.isinf().any()):
-                raise ValueError(f"{self.name}: give step_size where eps is infinite")
             return _at(start, torch.zeros_like(start.clean[0]))
         if self.delta.shape != start.clean.shape[1:]:
             shapes = f"{tuple(start.clean.shape[1:])}, got {tuple(self.delta.shape)}"

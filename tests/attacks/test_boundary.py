@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import robustaug
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.decision import to_boundary
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.state import AttackWarning, State
@@ -138,18 +139,15 @@ def test_flat_colours_are_tried_too():
 
 @pytest.mark.parametrize("norm", ["L2", "Linf"])
 def test_halving_ends_just_behind_the_boundary(norm):
-    class Halfspace:
-        """An Ask of a model that breaks where the sum is above 1."""
-
-        def logits(self, x):
-            return torch.stack([1 - x.flatten(1).sum(1), x.flatten(1).sum(1) - 1], 1)
+    def halfspace(x):
+        return torch.stack([1 - x.flatten(1).sum(1), x.flatten(1).sum(1) - 1], 1)
 
     x = torch.zeros(2, 4, dtype=torch.float64)
     far = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 4.0]]).double()
     hop = robustaug.create("attack.hopskipjump", norm=norm, box=FREE)
     ball = hop.threat.around(x, torch.full((2,), torch.inf, dtype=torch.float64))
     state = State(ball, torch.zeros(2, dtype=torch.int64), x, Keys.of(0, 2), far)
-    near = to_boundary(state, Halfspace(), False, 12)
+    near = to_boundary(state, Ask(halfspace, Execution()), False, 12)
     assert (near.sum(1) > 1).all()
     assert (near.sum(1) < 1 + 4 / 2**11).all()
 

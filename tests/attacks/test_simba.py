@@ -169,6 +169,16 @@ def test_results_do_not_depend_on_the_batch(params):
     assert not torch.equal(attack(**params)(model, x, y, Keys.of(4, 12)).x_adv, whole.x_adv)
 
 
+@pytest.mark.parametrize("params", CASES)
+def test_a_mask_without_values_leaves_the_data_alone(params):
+    model = network().float()
+    x, y = images(network())
+    recorded = Recorded(model)
+    result = attack(**params)(recorded, x.float(), y, mask=torch.zeros(3, 2, 2, dtype=torch.bool))
+    assert torch.equal(result.x_adv, x.float())
+    assert not any(points.isnan().any() for points in recorded.points)
+
+
 def test_targets_are_reached():
     model = network()
     x, y = images(model)
@@ -207,11 +217,3 @@ def test_waves_need_images():
 def test_values_out_of_range_are_refused(params, words):
     with pytest.raises(ValueError, match=f"attack.simba: {words}"):
         attack(**params)
-
-
-def test_an_endless_ball_needs_a_step_size():
-    model = network()
-    x, y = images(model)
-    with pytest.raises(ValueError, match=r"attack.simba: give step_size where eps is infinite"):
-        attack()(model, x, y, eps=float("inf"))
-    assert attack(step_size=0.3, steps=200)(model, x, y, eps=float("inf")).verified.sum() > 6
