@@ -234,7 +234,7 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         parts: into how many batches the witnesses are cut at least.
 
     Raises:
-        ValueError: as `read`, or samples of another shape than the data's.
+        ValueError: as `read`, or samples of a shape that the data does not have or the model does not take.
     """
     if not isinstance(witnesses, Witnesses):
         witnesses = read(witnesses)
@@ -249,7 +249,9 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         notes.append(
             f"{endless:,} witnesses claim no limit on the change: that they hold says no more than that it errs."
         )
-    logits, before = (asked_anew(model, x, parts) for x in (here.points, here.clean))
+    if source is not None:
+        _require_shape(here, source)
+    logits, before = (_asked(model, x, parts) for x in (here.points, here.clean))
     classes = logits.shape[1]
     label = here.label if here.target is None else here.target
     known = (here.label < classes) & (label < classes)
@@ -281,6 +283,27 @@ def _differences(claim: Claim, model: nn.Module, source: Source | None) -> list[
     return notes
 
 
+def _require_shape(here: Witnesses, source: Source) -> None:
+    if tuple(here.clean.shape[1:]) != source.shape:
+        raise ValueError(
+            f"the witnesses' samples have shape {tuple(here.clean.shape[1:])}, those of {source.name} {source.shape}; "
+            "give the data they were made from"
+        )
+
+
+def _asked(model: nn.Module, x: Tensor, parts: int) -> Tensor:
+    try:
+        return asked_anew(model, x, parts)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # torch's words for a shape or type that does not fit
+        first_line = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"the model cannot be asked about the witnesses' samples of shape {tuple(x.shape[1:])} and type {x.dtype} "
+            f"({first_line}); give the model they were made for"
+        ) from None
+
+
 def _repeated(index: Tensor) -> Tensor:
     _, place, times = index.unique(return_inverse=True, return_counts=True)
     return times[place] > 1
@@ -288,11 +311,6 @@ def _repeated(index: Tensor) -> Tensor:
 
 def _against(source: Source, here: Witnesses) -> dict[str, Tensor]:
     """Return what speaks against witnesses whose clean samples should be those of the data."""
-    if tuple(here.clean.shape[1:]) != source.shape:
-        raise ValueError(
-            f"the witnesses' samples have shape {tuple(here.clean.shape[1:])}, those of {source.name} {source.shape}; "
-            "give the data they were made from"
-        )
     position = {int(index): at for at, index in enumerate(source.sample_index)}
     rows = [position.get(int(index), -1) for index in here.index]
     same, agrees = torch.zeros(len(here), dtype=torch.bool), torch.zeros(len(here), dtype=torch.bool)

@@ -1,5 +1,6 @@
 """Defences that hide gradients or change their answers are each found, and a sound network is left in peace."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -307,6 +308,20 @@ def test_what_cannot_be_examined_is_refused(network, samples):
     network.eval()
     with pytest.raises(ValueError, match="y must be in 0 to 9"):
         examine(network, x, y + 20, LINF, EPS)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_finds_the_same(network, samples):
+    class NoisyLike(nn.Module):
+        def forward(self, x):
+            return x + 0.15 * torch.randn_like(x)
+
+    x, y = (rows.cuda() for rows in samples)
+    state = torch.cuda.get_rng_state()
+    for stage, expected in ((nn.Identity(), []), (Quantise(), ["zero_gradients"]), (NoisyLike(), ["random"])):
+        assert names(examine(Before(stage, copy.deepcopy(network)).cuda(), x, y, LINF, EPS))[:1] == expected
+    assert torch.equal(torch.cuda.get_rng_state(), state)
 
 
 def test_every_finding_is_a_named_check(network, samples):

@@ -1,5 +1,6 @@
 """A file of witnesses is somebody's claim: what holds is confirmed, what does not is counted by reason."""
 
+import copy
 import json
 import struct
 from dataclasses import replace
@@ -161,6 +162,22 @@ def test_another_model_or_other_data_is_said(claim, model, source):
     wide = robustaug.create("data.synthetic", size=16, channels=1, n=4)
     with pytest.raises(ValueError, match=r"samples have shape \(1, 8, 8\), those of"):
         check(claim, model, wide)
+
+
+def test_a_model_of_another_kind_is_refused(claim):
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(49, 10)).eval()
+    with pytest.raises(ValueError, match=r"cannot be asked about the witnesses' samples of shape \(1, 8, 8\)"):
+        check(claim, wide)
+    with pytest.raises(ValueError, match=r"type torch\.float32"):
+        check(claim, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double().eval())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_witnesses_are_checked_where_the_model_is(claim, model, source):
+    checked = check(claim, copy.deepcopy(model).cuda(), source)
+    assert checked.holds.all()
+    assert not checked.holds.is_cuda
 
 
 def test_the_model_is_asked_in_full_precision_at_other_batch_sizes(claim, model):
