@@ -345,7 +345,6 @@ class Train(nn.Module):
         ({"model": lambda t: rough(t)[:1]}, ValueError, "returned 1 rows of logits for 2 texts"),
         ({"model": lambda t: rough(t)[:, 0]}, ValueError, "for two classes return two logits"),
     ],
-    ids=str,
 )
 def test_bad_input_is_refused(change, error, message):
     given = {"model": rough, "texts": ["red", "blue"], "labels": [0, 0]} | change
