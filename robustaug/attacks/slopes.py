@@ -65,7 +65,8 @@ def _stage_without_slope(trial: Trial) -> tuple[str, nn.Module] | None:
 
         return look
 
-    parts = [(name, part) for name, part in trial.model.named_modules() if name]
+    # compiled TorchScript shows no stages
+    parts = [(n, part) for n, part in trial.model.named_modules() if n and not isinstance(part, torch.jit.ScriptModule)]
     handles = [part.register_forward_hook(watch(name)) for name, part in parts]
     try:
         value = margin(logits_of(trial.model(trial.x.clone().requires_grad_().clone())), trial.y).sum()

@@ -50,8 +50,10 @@ class Finding(NamedTuple):
         """What was seen, and what the remedy changed."""
         if not self.remedy:
             return f"{self.message}."
-        change = f"accuracy under attack on the samples examined goes from {self.before:.1%} to {self.after:.1%}"
-        return f"{self.message}; {change} with {self.remedy}."
+        change = f"goes from {self.before:.1%} to {self.after:.1%}"
+        if self.before == self.after:
+            change = f"stays at {self.after:.1%}"
+        return f"{self.message}; accuracy under attack on the samples examined {change} with {self.remedy}."
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,26 @@ def examine_pgd(model, samples, **params):
     return float((~result.success).double().mean())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_compiled_program_shows_no_stage_and_is_examined_all_the_same(network, samples):
+    scripted = torch.jit.script(Before(Quantise(), network))
+    finding = examine(scripted, *samples, LINF, EPS)[0]
+    assert finding.name == "zero_gradients"
+    assert "attack." in finding.remedy
+    assert finding.after < finding.before
+
+
+def test_a_remedy_that_changes_nothing_is_said_to_change_nothing(samples):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.stack([2 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)], 1)
+
+    x, _ = samples
+    findings = examine(Constant().eval(), x, torch.zeros(len(x), dtype=torch.int64), LINF, EPS)
+    assert names(findings) == ["zero_gradients", "unbounded"]  # it stands, and that says nothing
+    assert "stays at 100.0% with" in findings[0].sentence
+
+
 def test_a_stage_that_detaches_is_found_as_well(network, samples):
     class Detached(nn.Module):
         def forward(self, x):
@@ -329,7 +349,7 @@ def test_every_finding_is_a_named_check(network, samples):
         for finding in examine(Before(stage, network), *samples, LINF, EPS):
             assert finding.name in CHECKS
             assert finding.sentence.endswith(".")
-            assert f"to {finding.after:.1%} with {finding.remedy}" in finding.sentence
+            assert f"{finding.after:.1%} with {finding.remedy}" in finding.sentence
 
 
 def test_bpda_keeps_the_answer_and_takes_the_gradient_of_its_stand_in():
