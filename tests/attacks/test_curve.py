@@ -16,7 +16,9 @@ def result_of(norm, success, verified):
     zeros = torch.zeros(rows, dtype=torch.int64)
     flags = torch.tensor(success, dtype=torch.bool)
     held = torch.tensor(verified, dtype=torch.bool)
-    return AttackResult(torch.zeros(rows, 2), flags, torch.tensor(norm).double(), zeros, zeros, held, ~flags, zeros)
+    tried = torch.ones_like(held)
+    columns = torch.zeros(rows, 2), flags, torch.tensor(norm).double(), zeros, zeros, held, ~flags, zeros, tried
+    return AttackResult(*columns, {})
 
 
 def test_a_sample_stands_below_its_norm_and_falls_from_it_on():

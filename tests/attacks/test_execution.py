@@ -46,9 +46,10 @@ def pgd(**params):
     return robustaug.create("attack.pgd", **{"eps": 0.04, "steps": 6, "restarts": 2} | params)
 
 
-def close(one, other, atol=1e-5):
+def close(one, other, atol=1e-5, confirmed=False):
+    """Where the search asks another form of the model, what breaks that is asked of the model itself once more."""
     assert torch.equal(one.success, other.success)
-    assert torch.equal(one.forwards, other.forwards)
+    assert torch.equal(one.forwards, other.forwards + (other.success & (other.forwards > 1)) * confirmed)
     assert torch.equal(one.backwards, other.backwards)
     assert torch.equal(one.verified, other.verified)
     torch.testing.assert_close(one.x_adv, other.x_adv, rtol=0, atol=atol)
@@ -221,7 +222,7 @@ def test_compiled_models_are_asked_at_few_sizes(compiled, size):
         y = model(x).argmax(1)
     attack = pgd(eps=0.25, steps=20)
     result = attack(model, x, y, execution=Execution(compile=True, batch_size=size))
-    close(result, attack(model, x, y, execution=Execution(batch_size=size)))
+    close(result, attack(model, x, y, execution=Execution(batch_size=size)), confirmed=True)
     assert 0 < (~result.success).sum() < 20
     assert set(compiled) <= ({64, 32, 16} if size is None else {8, 4, 2})
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6
