@@ -149,7 +149,7 @@ def advance(state: State, ask: Ask, look: Look, alpha_max: float, eta: float, be
         _, gap[rows], grad[rows] = look(rows, x[rows])
     grad = state.ball.masked(grad)
     here = step_onto(state.ball, x, grad, -gap)
-    back = ((x - state.clean).double() * grad.double()).flatten(1).sum(1)
+    back = ((x - state.clean) * grad).flatten(1).sum(1, dtype=torch.float64)
     there = step_onto(state.ball, state.clean, grad, back - gap)
     own, drawn = (state.ball.norm.measure(way).clamp_min(1e-8) for way in (here, there))
     alpha = per_row((own / (own + drawn)).clamp_max(alpha_max), x)

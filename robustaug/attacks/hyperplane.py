@@ -10,6 +10,9 @@ from robustaug.attacks.threat import Ball
 PIECES = 30
 """Most Newton steps; each passes at least one value that reaches the box, and few are needed."""
 
+SETTLED = 1e-6
+"""The relative change of the step below which it is found."""
+
 
 def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
     """Return the shortest d, in the ball's norm, with slope . d = rise and x + d in the box.
@@ -29,32 +32,31 @@ def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
         (B, ...).
     """
     low, high = ball.endless.bounds
-    sign = torch.where(rise >= 0, 1.0, -1.0).to(x.dtype)
-    weight = (slope.flatten(1) * sign[:, None]).double()
-    room = torch.where(weight >= 0, (high - x).flatten(1), (x - low).flatten(1)).double().clamp_min(0)
-    room = torch.where(weight == 0, 0.0, room)
-    size = weight.abs()
-    wanted = rise.abs().double()
+    slope = slope.flatten(1)
+    up = (slope > 0) == (rise >= 0)[:, None]  # which way a value has to go
+    room = torch.where(up, (high - x).flatten(1), (x - low).flatten(1)).clamp_min(0)
+    size = slope.abs()
     if ball.norm.name == "L1":
-        way = _steepest_first(size, room, wanted)
+        way = _steepest_first(size, room, rise.abs())
+    elif ball.norm.name == "Linf":
+        way = room.minimum(_time(size, room, rise.abs()).to(x.dtype)[:, None])
+        way = torch.where(size > 0, way, 0)
     else:
-        pace = torch.ones_like(size) if ball.norm.name == "Linf" else size
-        way = torch.minimum(_time(size, pace, room, wanted)[:, None] * pace, room)
-    return (way * weight.sign()).to(x.dtype).reshape(x.shape)
+        bends = room / size.clamp_min(torch.finfo(x.dtype).tiny)  # when a value reaches the box, at pace `size`
+        way = (_time(size * size, bends, rise.abs()).to(x.dtype)[:, None] * size).minimum(room)
+    return torch.where(up, way, -way).reshape(x.shape)
 
 
-def _time(size: Tensor, pace: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
-    """Solve sum size min(t pace, room) = wanted for t (B,), the least such t; where there is none, a t beyond all."""
-    gain = size * pace
+def _time(gain: Tensor, bends: Tensor, wanted: Tensor) -> Tensor:
+    """Solve sum gain min(t, bends) = wanted for t (B,) float64, the least such t; where there is none, one beyond all."""
     time = torch.zeros_like(wanted)
     for _ in range(PIECES):
-        free = time[:, None] * pace < room
-        slope = torch.where(free, gain, 0.0).sum(1)
-        reached = torch.where(free, time[:, None] * gain, size * room).sum(1)
-        missing = (wanted - reached).clamp_min(0)
-        more = torch.where(slope > 0, missing / slope.clamp_min(1e-300), 0.0)
+        now = time.to(bends.dtype)[:, None]
+        reached = torch.linalg.vecdot(gain, bends.minimum(now)).double()
+        slope = torch.linalg.vecdot(gain, (bends > now).to(gain.dtype)).double()
+        more = torch.where(slope > 0, (wanted - reached).clamp_min(0) / slope.clamp_min(1e-300), 0.0)
         time = time + more
-        if not time.is_cuda and not bool((more > 1e-12 * time).any()):
+        if not time.is_cuda and not bool((more > SETTLED * time).any()):
             break
     return time
 
@@ -63,8 +65,8 @@ def _steepest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     """Return how far each value goes (B, D), the steepest filled to the box first, until the gain is `wanted`."""
     order = size.argsort(dim=1, descending=True, stable=True)
     sizes, rooms = size.gather(1, order), room.gather(1, order)
-    bounded = torch.where(rooms.isinf() & (sizes > 0), 1e300, rooms)
+    bounded = torch.where(rooms.isinf() & (sizes > 0), torch.finfo(size.dtype).max ** 0.5, rooms)
     before = (sizes * bounded).cumsum(1) - sizes * bounded
-    way = ((wanted[:, None] - before) / sizes.clamp_min(1e-300)).clamp_min(0).minimum(rooms)
+    way = ((wanted.to(size.dtype)[:, None] - before) / sizes.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0).minimum(rooms)
     way = torch.where(sizes > 0, way, 0.0)
     return torch.zeros_like(way).scatter(1, order, way)
