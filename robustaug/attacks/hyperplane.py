@@ -48,7 +48,7 @@ def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
 
 
 def _time(gain: Tensor, bends: Tensor, wanted: Tensor) -> Tensor:
-    """Solve sum gain min(t, bends) = wanted for t (B,) float64, the least such t; where there is none, one beyond all."""
+    """Solve sum gain min(t, bends) = wanted for the least t (B,) float64; where there is none, one beyond all bends."""
     time = torch.zeros_like(wanted)
     for _ in range(PIECES):
         now = time.to(bends.dtype)[:, None]
@@ -66,7 +66,9 @@ def _steepest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     order = size.argsort(dim=1, descending=True, stable=True)
     sizes, rooms = size.gather(1, order), room.gather(1, order)
     bounded = torch.where(rooms.isinf() & (sizes > 0), torch.finfo(size.dtype).max ** 0.5, rooms)
-    before = (sizes * bounded).cumsum(1) - sizes * bounded
-    way = ((wanted.to(size.dtype)[:, None] - before) / sizes.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0).minimum(rooms)
+    gain = sizes * bounded
+    before = torch.nn.functional.pad(gain.cumsum(1)[:, :-1], (1, 0))  # a difference would lose it beside an open side
+    left = (wanted.to(size.dtype)[:, None] - before).clamp_min(0)
+    way = (left / sizes.clamp_min(torch.finfo(size.dtype).tiny)).minimum(rooms)
     way = torch.where(sizes > 0, way, 0.0)
     return torch.zeros_like(way).scatter(1, order, way)
