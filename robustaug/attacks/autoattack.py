@@ -52,14 +52,15 @@ class AutoAttack(Attack):
             return APGD(eot=20, **shared), APGD(loss="dlr", eot=20, **shared)
         restarts = 5 if sparse or self.version == "plus" else 1
         first = APGD(restarts=restarts, **shared)
+        square = Square(schedule=10_000, **shared)
         towards = APGDT(targets=5 if sparse else 9, **shared)
         if self.version == "standard":
-            return first, towards, FABT(**shared), Square(**shared)
+            return first, towards, FABT(**shared), square
         return (
             first,
             APGD(loss="dlr", restarts=5, **shared),
             FAB(restarts=5, **shared),
-            Square(**shared),
+            square,
             towards,
             FABT(**shared),
         )
