@@ -85,8 +85,22 @@ def _fold(traced: fx.GraphModule) -> int:
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
         count += 1
+    _overwrite(traced, layers)
     traced.recompile()
     return count
+
+
+def _overwrite(traced: fx.GraphModule, layers: dict[str, nn.Module]) -> None:
+    """Let each ReLU overwrite its input, where that comes from a layer that nothing else reads."""
+    for name, layer in layers.items():
+        sites = [node for node in traced.graph.nodes if node.op == "call_module" and node.target == name]
+        if type(layer) is nn.ReLU and sites:
+            layer.inplace = all(_is_alone(node.args[0], layers) for node in sites)
+
+
+def _is_alone(node: Any, layers: dict[str, nn.Module]) -> bool:
+    made_by_layer = isinstance(node, fx.Node) and node.op == "call_module" and len(node.users) == 1
+    return made_by_layer and isinstance(layers[str(node.target)], nn.Conv2d | nn.Conv3d | nn.Linear)
 
 
 def _agrees(model: nn.Module, other: nn.Module, x: Tensor) -> bool:

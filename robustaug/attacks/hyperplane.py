@@ -67,6 +67,10 @@ def _steepest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     sizes, rooms = size.gather(1, order), room.gather(1, order)
     bounded = torch.where(rooms.isinf() & (sizes > 0), torch.finfo(size.dtype).max ** 0.5, rooms)
     before = (sizes * bounded).cumsum(1) - sizes * bounded
-    way = ((wanted.to(size.dtype)[:, None] - before) / sizes.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0).minimum(rooms)
+    way = (
+        ((wanted.to(size.dtype)[:, None] - before) / sizes.clamp_min(torch.finfo(size.dtype).tiny))
+        .clamp_min(0)
+        .minimum(rooms)
+    )
     way = torch.where(sizes > 0, way, 0.0)
     return torch.zeros_like(way).scatter(1, order, way)
