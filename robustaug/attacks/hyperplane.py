@@ -48,7 +48,7 @@ def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
 
 
 def _time(gain: Tensor, bends: Tensor, wanted: Tensor) -> Tensor:
-    """Solve sum gain min(t, bends) = wanted for t (B,) float64, the least such t; where there is none, one beyond all."""
+    """Solve sum gain min(t, bends) = wanted for the least t (B,) float64; where there is none, one beyond all bends."""
     time = torch.zeros_like(wanted)
     for _ in range(PIECES):
         now = time.to(bends.dtype)[:, None]
