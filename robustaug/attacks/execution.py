@@ -61,7 +61,8 @@ class Execution:
     Attributes:
         batch_size: most samples a pass of the model; all that stand when left out.
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
-            model itself, and counts only where that breaks too.
+            model itself, and counts only where that breaks too. Attacks that compare losses, such as attack.square,
+            search worse with it: logits of bf16 have three digits.
         fuse: fold batch normalisation into convolutions for the search, where the model's parts are known to allow it.
             Whatever breaks the folded model is asked of the model itself, too.
         channels_last: lay images out as B H W C in memory; where left out, on the CPU for a folded model.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -70,7 +70,8 @@ def _is_plain(model: nn.Module) -> bool:
 
 def _fold(traced: fx.GraphModule) -> int:
     """Replace each layer that feeds only a batch normalisation by the two in one; return how many."""
-    layers, count = dict(traced.named_modules()), 0
+    layers: dict[str, nn.Module] = dict(traced.named_modules())
+    count = 0
     for node in [*traced.graph.nodes]:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
@@ -85,8 +86,22 @@ def _fold(traced: fx.GraphModule) -> int:
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
         count += 1
+    _overwrite(traced, layers)
     traced.recompile()
     return count
+
+
+def _overwrite(traced: fx.GraphModule, layers: Mapping[str, nn.Module]) -> None:
+    """Let each ReLU overwrite its input, where that comes from a layer that nothing else reads."""
+    for name, layer in layers.items():
+        sites = [node for node in traced.graph.nodes if node.op == "call_module" and node.target == name]
+        if type(layer) is nn.ReLU and sites:
+            layer.inplace = all(_is_alone(node.args[0], layers) for node in sites)
+
+
+def _is_alone(node: Any, layers: Mapping[str, nn.Module]) -> bool:
+    made_by_layer = isinstance(node, fx.Node) and node.op == "call_module" and len(node.users) == 1
+    return made_by_layer and isinstance(layers[str(node.target)], nn.Conv2d | nn.Conv3d | nn.Linear)
 
 
 def _agrees(model: nn.Module, other: nn.Module, x: Tensor) -> bool:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.losses import margin
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.registry import register
@@ -55,24 +54,17 @@ class Square(Attack):
 
     def init(self, start: State, ask: Ask) -> State:
         x = _stripes(start) if self.norm == "Linf" else _bumps(start)
-        logits = ask.logits(x, self.objective, start.label)
-        return start.at(x, loss=self.objective(logits, start.label))
+        return start.at(x, loss=self.objective(ask.logits(x), start.label))
 
     def step(self, state: State, ask: Ask) -> State:
         keys = state.keys.fold(state.steps)
         share = share_at(self.share, state.steps, self.schedule or self.steps)
         x = _recoloured(state, keys, share) if self.norm == "Linf" else _moved_mass(state, keys, share)
-        loss = self.objective(ask.logits(x, self.objective, state.label), state.label)
+        loss = self.objective(ask.logits(x), state.label)
         better = loss > state.memory["loss"]
         return state.moved(
             torch.where(per_row(better, x).bool(), x, state.x), loss=torch.where(better, loss, state.memory["loss"])
         )
-
-    def finish(self, state: State, ask: Ask) -> None:
-        """Every point has been judged in its step."""
-
-    def objective(self, logits: Tensor, label: Tensor) -> Tensor:
-        return -margin(logits, label) if self.targeted else margin(logits, label)
 
 
 def share_at(share: float, step: int, steps: int) -> float:

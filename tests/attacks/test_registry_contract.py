@@ -7,7 +7,7 @@ gradient.
 import json
 import math
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -54,9 +54,16 @@ def plain(name) -> Attack:
 
 
 def cheap(name, **params) -> Attack:
-    values = {f.name: getattr(plain(name), f.name) for f in fields(plain(name))}
-    cut = {key: MOST - value % 2 for key, value in values.items() if type(value) is int and value > MOST}
-    return robustaug.create(name, **(cut | INSTEAD.get(name, {}) | params))
+    attack = robustaug.create(name, **(few(plain(name)) | INSTEAD.get(name, {}) | params))
+    if name == "attack.autoattack":  # its parts are no parameters
+        attack.__dict__["parts"] = tuple(replace(part, **few(part)) for part in attack.parts)
+    return attack
+
+
+def few(attack: Attack) -> dict:
+    """The whole numbers among an attack's parameters that are larger, cut to `MOST`."""
+    values = {f.name: getattr(attack, f.name) for f in fields(attack)}
+    return {key: MOST - value % 2 for key, value in values.items() if type(value) is int and value > MOST}
 
 
 def searches_parameters(name):

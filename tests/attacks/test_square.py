@@ -201,7 +201,7 @@ def test_a_query_costs_one_forward_and_no_gradient():
     x, y = data(model)
     result = made(eps=1e-6, steps=12)(model, x, y)  # its logits carry no gradient at all
     assert not result.success.any()
-    assert (result.forwards == 1 + 1 + 12).all()  # clean, stripes, queries
+    assert (result.forwards == 1 + 1 + 12 + 1).all()  # clean, stripes, queries, and the best point once more
     assert not result.backwards.any()
     assert not result.silent.any()
 
