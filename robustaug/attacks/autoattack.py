@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from robustaug.attacks.apgd import APGD, APGDT
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
+from robustaug.attacks.state import State
 from robustaug.registry import register
 
 VERSIONS = ("standard", "plus", "rand")
@@ -65,9 +65,12 @@ class AutoAttack(Attack):
             FABT(**shared),
         )
 
+    def numbered(self) -> tuple[str, ...]:
+        return tuple(f"{part.name}_{part.loss}" if isinstance(part, APGD) else part.name for part in self.parts)
+
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):
             session.pursue(part, number)
 
-    def objective(self, logits: Tensor, label: Tensor) -> Tensor:
-        raise NotImplementedError("each part has its own")
+    def init(self, start: State, ask: Ask) -> State:
+        raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its parts")
