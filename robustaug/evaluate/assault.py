@@ -33,7 +33,7 @@ class Assault(NamedTuple):
     """What an attack on a model found.
 
     Attributes:
-        samples: attacked, damaged ones left out.
+        samples: attacked; left out are damaged ones, and those that an attack with a tolerance did not come to.
         clean, robust: accuracy without and under attack, each with its 95 % Wilson interval.
         broke: samples each attack broke that the model had right, by the attack's name, in the order of an ensemble.
         distance: the median norm of the points that broke samples the model had right, NaN where there are none.
@@ -121,15 +121,16 @@ def assault(
     seconds = time.perf_counter() - started
     right = ~broken(logits, y) & logits.amax(1).isfinite()
     fell = result.success & result.verified
-    n = len(x)
+    tried = result.tried
+    n = int(tried.sum())
     return Assault(
         samples=n,
-        clean=wilson(int(right.sum()), n),
-        robust=wilson(int((~fell & right).sum()), n),
+        clean=wilson(int((right & tried).sum()), n),
+        robust=wilson(int((~fell & right & tried).sum()), n),
         broke=_broke(attack, result, fell & right),
         distance=float(result.norm[fell & right].quantile(0.5)) if bool((fell & right).any()) else float("nan"),
-        forwards=float(result.forwards.double().mean()),
-        backwards=float(result.backwards.double().mean()),
+        forwards=float(result.forwards[tried].double().mean()),
+        backwards=float(result.backwards[tried].double().mean()),
         fragile=result.fragile,
         silent=int(result.silent.sum()),
         seconds=seconds,

@@ -110,6 +110,26 @@ def test_an_ensemble_tells_which_attack_broke_what(model, source):
     assert sum(found.broke.values()) == right - stands
 
 
+def test_registered_ensembles_name_their_attacks(model, source):
+    found = run(make_attack({"attack.ensemble": {"attacks": ["attack.fgsm", "attack.pgd"]}}, 0.08), model, source)
+    assert found.broke.keys() == {"attack.fgsm", "attack.pgd"}
+    assert found.broke["attack.fgsm"] > 0
+
+
+def test_samples_that_an_attack_did_not_come_to_count_for_nothing(model, source):
+    params = {"tolerance": 0.3, "confidence": 0.8, "block": 10}
+    attack = make_attack({"attack.autoattack_fast": params}, 0.08)
+    attack.__dict__["arms"] = attack.arms[:1]  # the others would find little more on a linear model
+    found = run(attack, model, source)
+    assert 10 <= found.samples < 80
+    assert found.samples % 10 == 0
+    whole = run(make_attack({"attack.pgd": {"steps": 20}}, 0.08), model, source)
+    assert found.robust.low <= whole.robust.estimate <= found.robust.high
+    assert found.forwards > 1
+    assert sum(found.broke.values()) == round(found.samples * (found.clean.estimate - found.robust.estimate))
+    assert [*found.broke] == ["attack.apgd"]
+
+
 def test_probabilities_are_attacked_by_their_logarithms_and_said(model, source):
     sure = wrap(torch.nn.Sequential(model.module, torch.nn.Softmax(1)), num_classes=10).eval()
     attack = make_attack("attack.pgd", 0.05)
