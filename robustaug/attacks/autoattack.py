@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from robustaug.attacks.apgd import APGD, APGDT
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
+from robustaug.attacks.state import State
 from robustaug.registry import register
 
 VERSIONS = ("standard", "plus", "rand")
@@ -52,21 +52,25 @@ class AutoAttack(Attack):
             return APGD(eot=20, **shared), APGD(loss="dlr", eot=20, **shared)
         restarts = 5 if sparse or self.version == "plus" else 1
         first = APGD(restarts=restarts, **shared)
+        square = Square(schedule=10_000, **shared)
         towards = APGDT(targets=5 if sparse else 9, **shared)
         if self.version == "standard":
-            return first, towards, FABT(**shared), Square(**shared)
+            return first, towards, FABT(**shared), square
         return (
             first,
             APGD(loss="dlr", restarts=5, **shared),
             FAB(restarts=5, **shared),
-            Square(**shared),
+            square,
             towards,
             FABT(**shared),
         )
+
+    def numbered(self) -> tuple[str, ...]:
+        return tuple(f"{part.name}_{part.loss}" if isinstance(part, APGD) else part.name for part in self.parts)
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):
             session.pursue(part, number)
 
-    def objective(self, logits: Tensor, label: Tensor) -> Tensor:
-        raise NotImplementedError("each part has its own")
+    def init(self, start: State, ask: Ask) -> State:
+        raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its parts")

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.apgd import APGD, APGDT
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
+from robustaug.attacks.state import State
 from robustaug.registry import register
 
 BACKWARD = 1.5
@@ -84,6 +86,9 @@ class AutoAttackFast(Attack):
         ]
         return margin, *towards, Arm(Square(steps=150, **shared), Square(steps=5000, **shared))
 
+    def numbered(self) -> tuple[str, ...]:
+        return tuple(arm.brief.name for arm in self.arms)
+
     def pursue(self, session: Session) -> None:
         order = session.keys.fold("order").bits()[:, 0].argsort(stable=True)
         blocks = order.split(self.block)
@@ -101,6 +106,7 @@ class AutoAttackFast(Attack):
             stood = int((~session.success[done]).sum())
             session.interval = low, high = anytime_interval(stood, len(done), self.confidence)
             if len(done) == len(order) or high - low <= 2 * self.tolerance:
+                session.report(self, 1.0)
                 break
             notes |= {"block": notes["block"] + 1, "todo": self._brief}
         session.tried = torch.zeros_like(session.tried).index_fill(0, done, True)
@@ -123,7 +129,7 @@ class AutoAttackFast(Attack):
             number = notes["turn"] * arms + form % arms
             if not self._negligible(known[form]):
                 session.pursue(attack, number, rows, salt=form)
-                self._learn(session, rows, form, number, attack.steps)
+                self._learn(session, rows, form, number)
             notes["todo"] = [other for other in notes["todo"] if other != form]
             if form < arms and self._late(session, rows, number, attack.steps):
                 notes["todo"].append(form + arms)
@@ -133,9 +139,9 @@ class AutoAttackFast(Attack):
         arms = len(self.arms)
         return self.arms[form].brief if form < arms else self.arms[form - arms].long
 
-    def _learn(self, session: Session, rows: Tensor, form: int, number: int, steps: int) -> None:
+    def _learn(self, session: Session, rows: Tensor, form: int, number: int) -> None:
         about = session.notes["known"][form]
-        about["broken"] += int((session.by[rows] == number).sum())
+        about["broken"] += int(((session.by[rows] == number) & ~session.wrong[rows]).sum())
         about["tried"] += session.notes["standing"]
         about["seen"] += len(rows)
         price = 1.0 if isinstance(self._form(form), Square) else 1.0 + BACKWARD
@@ -157,8 +163,8 @@ class AutoAttackFast(Attack):
         fell = rows[session.by[rows] == number]
         return bool(((session.forwards - session.mark)[fell] > steps / 2).any())
 
-    def objective(self, logits: Tensor, label: Tensor) -> Tensor:
-        raise NotImplementedError("each part has its own")
+    def init(self, start: State, ask: Ask) -> State:
+        raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its attacks")
 
 
 def anytime_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:

@@ -82,6 +82,7 @@ def run(
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
         label = labels_of(attack, y, target, keys, logits.shape[1])
         session = Session(model, execution, attack.threat, x, label, logits, budget, keys, allowed, attack.targeted)
+        session.beyond = attack.minimal
         session.resume(attack)
         attack.pursue(session)
         result = session.result()

@@ -55,6 +55,9 @@ class Ensemble(Attack):
     def steps(self) -> int:
         return sum(part.steps for part in self.parts)
 
+    def numbered(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):
             session.pursue(part, number)

@@ -84,6 +84,7 @@ class FAB(Attack):
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
     can_target: ClassVar[bool] = False
     minimal: ClassVar[bool] = True
+    reads_logits: ClassVar[bool] = True  # for their number
 
     steps: int = 100  # type: ignore[assignment]
     alpha_max: float = 0.1

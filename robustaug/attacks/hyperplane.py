@@ -66,11 +66,9 @@ def _steepest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     order = size.argsort(dim=1, descending=True, stable=True)
     sizes, rooms = size.gather(1, order), room.gather(1, order)
     bounded = torch.where(rooms.isinf() & (sizes > 0), torch.finfo(size.dtype).max ** 0.5, rooms)
-    before = (sizes * bounded).cumsum(1) - sizes * bounded
-    way = (
-        ((wanted.to(size.dtype)[:, None] - before) / sizes.clamp_min(torch.finfo(size.dtype).tiny))
-        .clamp_min(0)
-        .minimum(rooms)
-    )
+    gain = sizes * bounded
+    before = torch.nn.functional.pad(gain.cumsum(1)[:, :-1], (1, 0))  # a difference would lose it beside an open side
+    left = (wanted.to(size.dtype)[:, None] - before).clamp_min(0)
+    way = (left / sizes.clamp_min(torch.finfo(size.dtype).tiny)).minimum(rooms)
     way = torch.where(sizes > 0, way, 0.0)
     return torch.zeros_like(way).scatter(1, order, way)

@@ -81,7 +81,8 @@ class Session:
         self.params: dict[int, dict[str, Tensor]] = {}  # what `found` was made from, by the number of the attack
         self.attacks: dict[int, Attack] = {}
         self.number = 0  # of the attack at work
-        self.minimal = False  # it looks for the nearest point, and points beyond eps are worth keeping
+        self.minimal = False  # it looks for the nearest point
+        self.beyond = False  # and it runs alone: points beyond eps are worth keeping
         self.looks = execution.looks(x.device)
         self.started = self.saved = time.perf_counter()
         self.pace = (self.started, 0.0)  # when the attack at work began, and at which fraction of its steps
@@ -118,7 +119,7 @@ class Session:
                 self._round(attack, turn, rounds, keys.fold(turn), rows)
         except Spent:
             pass
-        self._report(attack, 1.0)
+        self.report(attack, 1.0)
 
     def _round(self, attack: Attack, turn: int, rounds: int, keys: Keys, rows: Tensor | None) -> None:
         if self.place is not None:
@@ -133,7 +134,7 @@ class Session:
         at, state = self._packed(at, state)
         while state.steps < attack.steps and len(at):
             state = attack.step(state, self._asking(at, state))
-            self._report(attack, (turn + state.steps / attack.steps) / rounds)
+            self.report(attack, (turn + state.steps / attack.steps) / rounds)
             if state.steps % self.looks == 0:
                 at, state = self._packed(at, state)
             self._save(at, state)
@@ -162,7 +163,8 @@ class Session:
     def _asking(self, at: Tensor, state: State) -> Ask:
         return Ask(self.searched.ask, self.execution, _Rows(self, at, state.ball))
 
-    def _report(self, attack: Attack, fraction: float) -> None:
+    def report(self, attack: Attack, fraction: float) -> None:
+        """Tell whoever asked for it how far `attack` is."""
         if self.execution.progress is not None:
             now, (began, first) = time.perf_counter(), self.pace
             left = (now - began) * (1 - fraction) / max(fraction - first, 1e-9)
@@ -309,7 +311,7 @@ class _Rows:
             return
         norm = self._measured(x, fell | higher)
         inside = within(norm, session.eps[at])
-        near = fell & (norm < session.norm[at]) & (inside | session.minimal)
+        near = fell & (norm < session.norm[at]) & (inside | session.beyond)
         if session.searched.differs:
             # beyond a finite budget nothing is claimed, so nothing need be confirmed there
             claimed = inside | session.eps[at].isinf()
