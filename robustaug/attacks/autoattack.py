@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robustaug.attacks.apgd import APGD, APGDT
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack, check_choice, told_apart
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
@@ -63,6 +63,9 @@ class AutoAttack(Attack):
             towards,
             FABT(**shared),
         )
+
+    def numbered(self) -> tuple[str, ...]:
+        return told_apart(self.parts)
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):
