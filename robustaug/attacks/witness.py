@@ -146,7 +146,7 @@ def gather(
     """
     if attack.targeted and target is None:
         raise ValueError(f"{attack.name}: witnesses of a targeted attack need target, the classes it led towards")
-    rows = (result.success & result.verified).nonzero()[:, 0]
+    rows = (result.success & result.verified & result.tried).nonzero()[:, 0]
     budget = attack.eps if eps is None else eps
     number = budget if isinstance(budget, Tensor) else read_eps(budget, may_be_endless=True)
     budget = torch.as_tensor(number, dtype=torch.float64, device=x.device).expand(len(x))
@@ -154,7 +154,7 @@ def gather(
     low, high = (torch.as_tensor(side, dtype=torch.float64) for side in attack.box)
     claim = Claim(
         norm=attack.norm,
-        attacked=len(x),
+        attacked=int(result.tried.sum()),
         attack={name: {key: v for key, v in params.items() if key != "box"} for name, params in attack.spec().items()},
         model=model_fingerprint(model),
         data=data,

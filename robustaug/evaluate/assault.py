@@ -17,13 +17,13 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import labels_of
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, examine, threat_of
-from robustaug.attacks.state import AttackResult, AttackWarning
+from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.trial import Finding
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches
-from robustaug.evaluate.measure import attackable, unit
-from robustaug.evaluate.statistics import Interval, wilson
+from robustaug.evaluate.measure import attackable, broke, unit
+from robustaug.evaluate.statistics import Interval, anytime, wilson
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
@@ -33,8 +33,11 @@ class Assault(NamedTuple):
     """What an attack on a model found.
 
     Attributes:
-        samples: attacked, damaged ones left out.
-        clean, robust: accuracy without and under attack, each with its 95 % Wilson interval.
+        samples: given to the attack, damaged ones left out.
+        tried: of these the attack came to so many; fewer only where it may stop early, and did. All figures are about
+            them alone.
+        clean, robust: accuracy without and under attack, each with its 95 % interval: Wilson's or, where the attack
+            itself decides when to stop, one that holds whenever it does (`statistics.anytime`).
         broke: samples each attack broke that the model had right, by the attack's name, in the order of an ensemble.
         distance: the median norm of the points that broke samples the model had right, NaN where there are none.
         forwards, backwards: mean passes a sample.
@@ -46,6 +49,7 @@ class Assault(NamedTuple):
     """
 
     samples: int
+    tried: int
     clean: Interval
     robust: Interval
     broke: dict[str, int]
@@ -119,33 +123,25 @@ def assault(
         warnings.simplefilter("ignore", AttackWarning)  # the figures and findings say what it warns of
         result = distributed.run(attack, attacked, x, y, keys, target=target, execution=execution)
     seconds = time.perf_counter() - started
-    right = ~broken(logits, y) & logits.amax(1).isfinite()
+    tried = result.tried
+    right = ~broken(logits, y) & logits.amax(1).isfinite() & tried
     fell = result.success & result.verified
-    n = len(x)
+    n, share = int(tried.sum()), anytime if attack.may_stop else wilson
     return Assault(
-        samples=n,
-        clean=wilson(int(right.sum()), n),
-        robust=wilson(int((~fell & right).sum()), n),
-        broke=_broke(attack, result, fell & right),
+        samples=len(x),
+        tried=n,
+        clean=share(int(right.sum()), n),
+        robust=share(int((~fell & right).sum()), n),
+        broke=broke(attack, result.by[fell & right]),
         distance=float(result.norm[fell & right].quantile(0.5)) if bool((fell & right).any()) else float("nan"),
-        forwards=float(result.forwards.double().mean()),
-        backwards=float(result.backwards.double().mean()),
-        fragile=result.fragile,
-        silent=int(result.silent.sum()),
+        forwards=float(result.forwards[tried].double().mean()),
+        backwards=float(result.backwards[tried].double().mean()),
+        fragile=int((result.success & ~result.verified & tried).sum()),
+        silent=int((result.silent & tried).sum()),
         seconds=seconds,
         findings=_findings(attack, model, x, y, keys, seed, execution.batch_size) if checks else None,
         witnesses=witness.gather(result, attack, model, x, y, target=target, index=index, data=source.fingerprint),
     )
-
-
-def _broke(attack: Attack, result: AttackResult, rows: Tensor) -> dict[str, int]:
-    names = attack.numbered()
-    counts = torch.bincount(result.by[rows], minlength=len(names)).tolist()
-    out: dict[str, int] = {}
-    for number, count in enumerate(counts):
-        name = names[number] if number < len(names) else f"attack {number}"
-        out[name] = out.get(name, 0) + count
-    return out
 
 
 def _findings(

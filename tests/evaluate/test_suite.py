@@ -41,7 +41,7 @@ def test_clean_is_always_measured_and_each_condition_is_one_cell():
         ({"operators": ["image.brightness"], "severities": [6]}, "severities must be among 1 to 5"),
         ({"operators": ["image.brightnes"]}, "did you mean 'image.brightness'"),
         ({"operators": ["attack.pgd"]}, "no operator with severities"),
-        ({"attack": "attack.pgd", "eps": [-0.1]}, "eps must be >= 0"),
+        ({"attack": "attack.pgd", "eps": [-0.1]}, "eps must be > 0"),
         ({"attack": "attack.text_char", "eps": [0.1]}, "'attack.text_char' attacks texts, not images"),
         ({"attack": "attack.pgd", "eps": [0.1], "stepz": 3}, "unknown key"),
     ],
