@@ -7,12 +7,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from robustaug.attacks.apgd import APGD, APGDT
-<<<<<<< HEAD
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
-=======
 from robustaug.attacks.attack import Attack, check_choice, told_apart
->>>>>>> h-gaps
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
@@ -70,11 +66,7 @@ class AutoAttack(Attack):
         )
 
     def numbered(self) -> tuple[str, ...]:
-<<<<<<< HEAD
-        return tuple(f"{part.name}_{part.loss}" if isinstance(part, APGD) else part.name for part in self.parts)
-=======
         return told_apart(self.parts)
->>>>>>> h-gaps
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):

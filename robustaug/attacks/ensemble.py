@@ -56,11 +56,7 @@ class Ensemble(Attack):
         return sum(part.steps for part in self.parts)
 
     def numbered(self) -> tuple[str, ...]:
-<<<<<<< HEAD
-        return tuple(part.name for part in self.parts)
-=======
         return told_apart(self.parts)
->>>>>>> h-gaps
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):
