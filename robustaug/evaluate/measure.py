@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from robustaug import registry
-from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.curve import stands
+from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of
 from robustaug.attacks.state import AttackResult, AttackWarning
