@@ -30,9 +30,10 @@ class RobustAccuracy(NamedTuple):
 def robust_accuracy_curve(result: AttackResult, eps: Sequence[float | str], confidence: float = 0.95) -> RobustAccuracy:
     """Return the robust accuracy at each budget.
 
-    Samples that an attack left untried (`result.tried`) do not count. Run the attack without a budget (eps=inf, a minimal-norm attack's own): with one, it stops at the first point
-    within, and the curve below that budget is higher than it need be. Points that were not verified do not count. As
-    the verifier does, a budget allows one millionth more.
+    Samples that an attack left untried (`result.tried`) do not count. Run the attack without a budget (eps=inf, a
+    minimal-norm attack's own): with one, it stops at the first point within, and the curve below that budget is higher
+    than it need be. Points that were not verified do not count. As the verifier does, a budget allows one millionth
+    more.
 
     Args:
         result: of N >= 1 samples that were tried.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches
 from robustaug.evaluate.measure import attackable, broke, unit
 from robustaug.evaluate.statistics import Interval, anytime, wilson
-from robustaug.evaluate.suite import make, spec_name
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
 
@@ -61,23 +60,6 @@ class Assault(NamedTuple):
     seconds: float
     findings: list[Finding] | None
     witnesses: Witnesses
-
-
-def make_attack(spec: Any, eps: Any = None) -> Attack:
-    """Make the attack that `name` or `{name: parameters}` describes, with this budget where one is given.
-
-    Raises:
-        ValueError: an unknown name, a budget given twice, or a refused value.
-        TypeError: something that is no attack on tensors, or an unknown parameter.
-    """
-    name = spec_name(spec)
-    params = (spec[name] or {}) if isinstance(spec, dict) else {}
-    if eps is not None and "eps" in params:
-        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
-    attack = make({name: params if eps is None else params | {"eps": eps}})
-    if not isinstance(attack, Attack):
-        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
-    return attack
 
 
 def assault(

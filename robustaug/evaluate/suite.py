@@ -83,7 +83,10 @@ class Scenario(Strict):
         return self
 
     def _check_budgets(self) -> None:
-        attack = make_attack(self.attack)
+        try:
+            attack = make_attack(self.attack)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
         if isinstance(self.attack, dict) and "eps" in (self.attack[attack.name] or {}):
             raise ValueError(f"eps stands beside the attack, not among its parameters: `attack: {attack.name}`, `eps:`")
         if not self.eps and (attack.minimal or math.isfinite(attack.usual_eps())):
@@ -220,16 +223,18 @@ def make(spec: Any) -> Any:
     return registry.create(name, **((spec[name] or {}) if isinstance(spec, dict) else {}))
 
 
-def make_attack(spec: Any) -> Attack:
-    """Create the attack that `name` or `{name: parameters}` describes.
+def make_attack(spec: Any, eps: Any = None) -> Attack:
+    """Make the attack that `name` or `{name: parameters}` describes, with this budget where one is given.
 
     Raises:
-        ValueError: an unknown name, something that is no attack on tensors, or a refused parameter.
+        ValueError: an unknown name, a budget given twice, or a refused value.
+        TypeError: something that is no attack on tensors, or an unknown parameter.
     """
-    try:
-        attack = make(spec)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    name = spec_name(spec)
+    params = (spec[name] or {}) if isinstance(spec, dict) else {}
+    if eps is not None and "eps" in params:
+        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
+    attack = make({name: params if eps is None else params | {"eps": eps}})
     if not isinstance(attack, Attack):
-        raise ValueError(f"{spec_name(spec)!r} is no attack on tensors; `robustaug ops list --kind attack` shows them")
+        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
     return attack

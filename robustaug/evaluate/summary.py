@@ -37,9 +37,9 @@ def figures(records: Records, model: str) -> dict[str, float]:
     Keys: clean_accuracy, ece, nll, brier, temperature, ece_scaled, nll_scaled, brier_scaled; corruption_accuracy,
     mean_corruption_error and `<operator>` (accuracy over severities); robust_accuracy (the lowest accuracy over the
     attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
-    `<attack>_median_norm` for one that looks for the nearest points; `<source>_<score>_auroc`, `<source>_<score>_fpr95`,
-    ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the first score there is);
-    worst_cohort_accuracy.
+    `<attack>_median_norm` for one that looks for the nearest points; `<source>_<score>_auroc`,
+    `<source>_<score>_fpr95`, ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the
+    first score there is); worst_cohort_accuracy.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
