@@ -22,6 +22,8 @@ TRUSTED = ("torch.nn.", "torchvision.models.", "timm.", "robustaug.models.")
 CLOSE = 1e-3
 """The folded model's logits may differ by this share of the largest."""
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 FOLDS: dict[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Module]]] = {
     nn.BatchNorm1d: (nn.Linear, fuse_linear_bn_eval),
     nn.BatchNorm2d: (nn.Conv2d, fuse_conv_bn_eval),
@@ -40,12 +42,15 @@ def fused(model: nn.Module, x: Tensor) -> nn.Module | None:
     """
     if not any(type(part) in FOLDS for part in model.modules()) or not _is_plain(model):
         return None
-    folded = _folded(copy.deepcopy(model))
-    if not any(isinstance(part, fx.GraphModule) for part in folded.modules()):
+    try:
+        folded = _folded(copy.deepcopy(model))
+        if not any(isinstance(part, fx.GraphModule) for part in folded.modules()) or not _agrees(model, folded, x):
+            return None
+    except Exception:  # what cannot be copied, or asks its parts for more than a forward, is searched as it is
         return None
     for parameter in folded.parameters():
         parameter.requires_grad_(False)
-    return folded if _agrees(model, folded, x) else None
+    return folded
 
 
 def _folded(module: nn.Module) -> nn.Module:
@@ -63,7 +68,10 @@ def _folded(module: nn.Module) -> nn.Module:
 
 def _is_plain(model: nn.Module) -> bool:
     return all(
-        type(part).__module__.startswith(TRUSTED) and not part._forward_hooks and not part._forward_pre_hooks
+        type(part).__module__.startswith(TRUSTED)
+        and not part.training
+        and not any(getattr(part, hooks) for hooks in HOOKS)
+        and "forward" not in vars(part)  # one of its own, which tracing does not see
         for part in model.modules()
     )
 

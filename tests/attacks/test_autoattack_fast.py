@@ -146,7 +146,7 @@ def test_interrupted_within_an_attack_or_between_two_it_ends_with_the_same_resul
     assert 0 < whole.success.sum() < 20
     assert whole.by.max() >= (norm == "L1")  # where later attacks find something too
     calls = len(counted.sizes)
-    for stop in [*range(2, calls, 23), calls]:
+    for stop in [*range(2, calls, 37), calls]:
         with pytest.raises(KeyboardInterrupt):
             attack(Network(stop=stop), x, y, execution=execution)
         again = Network()
@@ -268,7 +268,7 @@ def trained():
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(at), y[:1200]).backward()
         optimiser.step()
-    return model.eval(), x[1200:1232], y[1200:1232]
+    return model.eval(), x[1200:1224], y[1200:1224]
 
 
 @cache
@@ -282,7 +282,7 @@ def standard_and_fast():
 
 def test_it_is_within_one_sample_of_the_whole_ensemble():
     standard, fast = standard_and_fast()
-    assert 8 < standard.success.sum() < 28
+    assert 6 < standard.success.sum() < 22
     assert abs(int(standard.success.sum()) - int(fast.success.sum())) <= 1
     assert torch.equal(fast.verified, fast.success)
     assert ((fast.by >= 0) == fast.success).all()
