@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -100,6 +100,11 @@ class Attack:
         """Return the names behind the numbers in `AttackResult.by`: its own, or those of an ensemble's attacks."""
         return (self.name,)
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether it may end before it came to every sample: `AttackResult.tried`."""
+        return False
+
     def init(self, start: State, ask: Ask) -> State:
         """Return where to begin, from the state at the clean samples; `start.eps` is the radius safe after rounding."""
         raise NotImplementedError(f"{type(self).__name__} must define init")
@@ -187,6 +192,19 @@ class Attack:
             if not 0 < size < math.inf:
                 raise ValueError(f"{self.name}: step_size must be > 0, got {step_size!r}")
             object.__setattr__(self, "step_size", size)
+
+
+def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """Return the attacks' names; where a name comes twice, with the parameters in which they differ."""
+    specs = [item for attack in attacks for item in attack.spec().items()]
+    names: list[str] = []
+    for name, params in specs:
+        twins = [other for twin, other in specs if twin == name]
+        telling = [f"{key} {value}" for key, value in params.items() if any(t.get(key) != value for t in twins)]
+        full = f"{name} ({', '.join(telling)})" if telling else name
+        again = sum(other.split(" #")[0] == full for other in names)
+        names.append(f"{full} #{again + 1}" if again else full)
+    return tuple(names)
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from robustaug.attacks.apgd import APGD, APGDT
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack, check_choice, told_apart
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
@@ -66,7 +66,7 @@ class AutoAttack(Attack):
         )
 
     def numbered(self) -> tuple[str, ...]:
-        return tuple(f"{part.name}_{part.loss}" if isinstance(part, APGD) else part.name for part in self.parts)
+        return told_apart(self.parts)
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):

@@ -87,7 +87,13 @@ class AutoAttackFast(Attack):
         return margin, *towards, Arm(Square(steps=150, **shared), Square(steps=5000, **shared))
 
     def numbered(self) -> tuple[str, ...]:
-        return tuple(arm.brief.name for arm in self.arms)
+        """Return the arms' names; target 1 is the class that is likeliest after the true one."""
+        first, *towards, last = (arm.brief.name for arm in self.arms)
+        return first, *(f"{name} target {rank}" for rank, name in enumerate(towards, 1)), last
+
+    @property
+    def may_stop(self) -> bool:
+        return self.tolerance > 0
 
     def pursue(self, session: Session) -> None:
         order = session.keys.fold("order").bits()[:, 0].argsort(stable=True)

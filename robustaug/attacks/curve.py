@@ -30,12 +30,13 @@ class RobustAccuracy(NamedTuple):
 def robust_accuracy_curve(result: AttackResult, eps: Sequence[float | str], confidence: float = 0.95) -> RobustAccuracy:
     """Return the robust accuracy at each budget.
 
-    Run the attack without a budget (eps=inf, a minimal-norm attack's own): with one, it stops at the first point
-    within, and the curve below that budget is higher than it need be. Points that were not verified do not count. As
-    the verifier does, a budget allows one millionth more.
+    Samples that an attack left untried (`result.tried`) do not count. Run the attack without a budget (eps=inf, a
+    minimal-norm attack's own): with one, it stops at the first point within, and the curve below that budget is higher
+    than it need be. Points that were not verified do not count. As the verifier does, a budget allows one millionth
+    more.
 
     Args:
-        result: of N >= 1 samples.
+        result: of N >= 1 samples that were tried.
         eps: budgets in the norm of the attack: numbers >= 0, or fractions such as "8/255".
         confidence: of the Wilson score interval.
 
@@ -51,14 +52,14 @@ def robust_accuracy_curve(result: AttackResult, eps: Sequence[float | str], conf
     >>> float(curve.accuracy[0]), float(curve.accuracy[2])
     (1.0, 0.0)
     """
-    if not len(result.success):
+    if not bool(result.tried.any()):
         raise ValueError("result holds no samples; a share of none is undefined")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence!r}; write 0.95 for 95 %")
     budgets = np.array([read_eps(value, may_be_endless=True) for value in eps], dtype=np.float64)
-    holds = (result.success & result.verified).cpu().numpy()
-    norm = np.where(holds, result.norm.cpu().numpy(), np.inf)
-    standing = [int(((norm > budget * (1 + 1e-6)) | ~holds).sum()) for budget in budgets]
+    holds = (result.success & result.verified)[result.tried].cpu().numpy()
+    norm = result.norm[result.tried].cpu().numpy()
+    standing = [int(stands(norm, holds, budget).sum()) for budget in budgets]
     intervals = [binomtest(count, len(norm)).proportion_ci(confidence, method="wilson") for count in standing]
     return RobustAccuracy(
         budgets,
@@ -66,3 +67,13 @@ def robust_accuracy_curve(result: AttackResult, eps: Sequence[float | str], conf
         np.array([interval.low for interval in intervals]),
         np.array([interval.high for interval in intervals]),
     )
+
+
+def stands(norm: np.ndarray, holds: np.ndarray, eps: float) -> np.ndarray:
+    """Return (N,) bool: no point within eps broke the sample.
+
+    Args:
+        norm: (N,) the distance of each sample's nearest point.
+        holds: (N,) bool, that point breaks the model, and was verified.
+    """
+    return (norm > eps * (1 + 1e-6)) | ~holds

@@ -1,7 +1,7 @@
 """One attack on several processes: each works on its share of the samples, and all get the whole result.
 
 Under `torchrun`, with one process a GPU (nccl) or any number on CPUs (gloo). A sample's random numbers follow its own
-key, so the result does not depend on the number of processes, up to the model's rounding.
+key, so the result does not depend on the number of processes, up to the model's rounding; `run` names the exceptions.
 
 Legend: B samples, ... the rest of a sample's shape, W processes.
 """
@@ -74,6 +74,10 @@ def run(
 
     Every process is given the whole batch and returns the whole result. A checkpoint is kept by each process, under
     the name that `execution` has with its rank behind. Outside a group this is the attack itself.
+
+    For attacks whose samples depend on each other (tagged "shared") each process's rows are a set of their own. One
+    that stops early does so in each process by itself: together they have tried at least as many samples as one would,
+    and an interval over all of them holds, as which process a sample falls to has nothing to do with its outcome.
 
     Raises:
         ValueError: as `driver.run`, or processes that were given different attacks, models or samples.

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack
+from robustaug.attacks.attack import Attack, told_apart
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
@@ -56,7 +56,7 @@ class Ensemble(Attack):
         return sum(part.steps for part in self.parts)
 
     def numbered(self) -> tuple[str, ...]:
-        return tuple(part.name for part in self.parts)
+        return told_apart(self.parts)
 
     def pursue(self, session: Session) -> None:
         for number, part in enumerate(self.parts):

@@ -10,9 +10,9 @@ Legend: N witnesses, ... the rest of a sample's shape.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,52 +21,24 @@ from torch import Tensor, nn
 
 import robustaug
 from robustaug import atomic
+from robustaug.attacks import claimed
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import mask_rows, read_eps
 from robustaug.attacks.state import AttackResult
 from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.attacks.verify import asked_anew, broken, inside_box, kept_off_mask, within_eps
+from robustaug.attacks.witness_layout import (
+    COLUMNS,
+    FORMAT,
+    METADATA_KEY,
+    PARAMS,
+    Claim,
+    check_layout,
+    check_values,
+    read_claim,
+)
 from robustaug.data.source import Source
 from robustaug.models.fingerprint import model_fingerprint
-
-METADATA_KEY = "robustaug_witnesses"
-FORMAT = 1
-MOST_TEXT = 1 << 16
-"""Characters of metadata that are read."""
-_MOST_RANK = 8
-_FLOATS, _INTS = {"F32", "F64"}, {"I64"}
-_COLUMNS = {
-    "clean": _FLOATS,
-    "points": _FLOATS,
-    "index": _INTS,
-    "label": _INTS,
-    "target": _INTS,
-    "eps": {"F64"},
-    "mask": {"BOOL"},
-    "low": {"F64"},
-    "high": {"F64"},
-}
-_OPTIONAL = ("target", "mask")
-_PER_SAMPLE = ("low", "high")  # no row a witness: of the shape of one sample, or a single number
-
-
-class Claim(NamedTuple):
-    """What the witnesses are about.
-
-    Attributes:
-        norm: "Linf", "L2", "L1" or "L0".
-        attacked: samples that were attacked in all.
-        attack: `{name: parameters}` of the attack that found them, without the box.
-        model, data: fingerprints; empty where the data had none.
-        version: of robustaug.
-    """
-
-    norm: str
-    attacked: int
-    attack: dict[str, Any]
-    model: str
-    data: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +54,8 @@ class Witnesses:
         low, high: float64, the box: one number, or the shape of one sample.
         target: (N,) int64, the class the model is said to answer; None where any wrong one counts.
         mask: (N, ...) bool, the values that might be changed; None for all.
+        params: (N, ...) by name, what points were made from by attacks that search parameters; see `AttackResult`.
+        by: (N,) int64, which attack of an ensemble made each point; None where there are no parameters.
     """
 
     claim: Claim
@@ -94,14 +68,19 @@ class Witnesses:
     high: Tensor
     target: Tensor | None = None
     mask: Tensor | None = None
+    params: dict[str, Tensor] = field(default_factory=dict)
+    by: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.points)
 
     def to(self, device: torch.device | str) -> Witnesses:
         """Return the same with its tensors on `device`."""
-        moved = {key: getattr(self, key) for key in _COLUMNS}
-        return replace(self, **{key: value.to(device) for key, value in moved.items() if value is not None})
+        moved = {key: getattr(self, key) for key in COLUMNS}
+        params = {key: value.to(device) for key, value in self.params.items()}
+        return replace(
+            self, params=params, **{key: value.to(device) for key, value in moved.items() if value is not None}
+        )
 
 
 class Checked(NamedTuple):
@@ -146,7 +125,7 @@ def gather(
     """
     if attack.targeted and target is None:
         raise ValueError(f"{attack.name}: witnesses of a targeted attack need target, the classes it led towards")
-    rows = (result.success & result.verified).nonzero()[:, 0]
+    rows = (result.success & result.verified & result.tried).nonzero()[:, 0]
     budget = attack.eps if eps is None else eps
     number = budget if isinstance(budget, Tensor) else read_eps(budget, may_be_endless=True)
     budget = torch.as_tensor(number, dtype=torch.float64, device=x.device).expand(len(x))
@@ -154,7 +133,7 @@ def gather(
     low, high = (torch.as_tensor(side, dtype=torch.float64) for side in attack.box)
     claim = Claim(
         norm=attack.norm,
-        attacked=len(x),
+        attacked=int(result.tried.sum()),
         attack={name: {key: v for key, v in params.items() if key != "box"} for name, params in attack.spec().items()},
         model=model_fingerprint(model),
         data=data,
@@ -171,6 +150,8 @@ def gather(
         high=high,
         target=target[rows] if attack.targeted and target is not None else None,
         mask=None if mask is None else mask_rows(mask, x)[rows],
+        params={key: value[rows] for key, value in result.params.items()},
+        by=result.by[rows] if result.params else None,
     ).to("cpu")
 
 
@@ -183,7 +164,8 @@ def write(path: str | Path, witnesses: Witnesses) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"witnesses are written as .safetensors, got {path.name!r}")
-    columns = {key: getattr(witnesses, key) for key in _COLUMNS}
+    columns = {key: getattr(witnesses, key) for key in COLUMNS}
+    columns |= {f"{PARAMS}{key}": value for key, value in witnesses.params.items()}
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in columns.items() if value is not None}
     text = json.dumps({"format": FORMAT} | witnesses.claim._asdict())
     with atomic.replacing(path) as aside:
@@ -205,9 +187,9 @@ def read(path: str | Path) -> Witnesses:
         raise FileNotFoundError(f"no witnesses at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            claim = _read_claim(path, file.metadata() or {})
+            claim = read_claim(path, file.metadata() or {})
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            _check_layout(
+            check_layout(
                 path,
                 {key: part.get_dtype() for key, part in slices.items()},
                 {key: tuple(part.get_shape()) for key, part in slices.items()},
@@ -216,16 +198,18 @@ def read(path: str | Path) -> Witnesses:
     except (SafetensorError, OSError) as error:
         first_line = (str(error) or type(error).__name__).strip().split("\n")[0]
         raise ValueError(f"{path} is no readable file of witnesses ({first_line}); copy it anew") from None
-    _check_values(path, tensors)
-    if "mask" in tensors:  # a byte of a bool may only be 0 or 1, which nobody has promised
-        tensors["mask"] = tensors["mask"].view(torch.uint8) != 0
-    return Witnesses(claim, **tensors)
+    check_values(path, tensors)
+    for key in [key for key, value in tensors.items() if value.dtype == torch.bool]:
+        tensors[key] = tensors[key].view(torch.uint8) != 0  # a byte may only be 0 or 1, which nobody has promised
+    params = {key.removeprefix(PARAMS): tensors.pop(key) for key in [*tensors] if key.startswith(PARAMS)}
+    return Witnesses(claim, params=params, **tensors)
 
 
 def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | None = None, parts: int = 3) -> Checked:
     """Check every witness again: norm in float64, box, mask, the model's answer, and the clean sample and its label.
 
-    The model is asked in full precision, in batches of other sizes than those of the attack and its own check.
+    The model is asked in full precision, in batches of other sizes than those of the attack and its own check. Points
+    of attacks that search parameters are made again from them.
 
     Args:
         witnesses: or the path of their file, see `read`.
@@ -234,7 +218,8 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         parts: into how many batches the witnesses are cut at least.
 
     Raises:
-        ValueError: as `read`, or samples of a shape that the data does not have or the model does not take.
+        ValueError: as `read`, samples of a shape that the data does not have or the model does not take, or parameters
+            that the claimed attack does not have.
     """
     if not isinstance(witnesses, Witnesses):
         witnesses = read(witnesses)
@@ -245,7 +230,9 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         return Checked(torch.zeros(0, dtype=torch.bool), {}, 0, notes)
     low, high = (side.to(here.clean.dtype) for side in (here.low, here.high))
     ball = Ball(Threat(NORMS[here.claim.norm], low, high), here.clean, here.eps, here.mask)
-    if endless := int(here.eps.isinf().sum()):
+    replayed = claimed.replay(here.claim.attack, ball, here.points, here.by, here.params)
+    notes += replayed.notes
+    if endless := int((here.eps.isinf() & ~replayed.made).sum()):
         notes.append(
             f"{endless:,} witnesses claim no limit on the change: that they hold says no more than that it errs."
         )
@@ -259,6 +246,7 @@ def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | 
         "its norm is above eps": ~within_eps(ball, here.points),
         "it leaves the box": ~inside_box(ball, here.points),
         "it changes values off the mask": ~kept_off_mask(ball, here.points),
+        "its parameters do not make it": replayed.needed & ~replayed.made,
         "the model has no such class": ~known,
         "the model is not wrong there": known & ~broken(logits, label, here.target is not None),
         "its sample is given more than once": _repeated(here.index),
@@ -331,63 +319,3 @@ def _against(source: Source, here: Witnesses) -> dict[str, Tensor]:
         "its clean sample is not the data's": there & ~same,
         "its true class is not the data's": there & same & ~agrees,
     }
-
-
-def _read_claim(path: Path, header: dict[str, str]) -> Claim:
-    text = header.get(METADATA_KEY)
-    if text is None:
-        raise ValueError(f"{path} is no file of witnesses: its header has no {METADATA_KEY!r}")
-    if len(text) > MOST_TEXT:
-        raise ValueError(f"{path}: its metadata has {len(text):,} characters, more than the {MOST_TEXT:,} allowed")
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path}: its metadata is not JSON; the file is damaged or foreign") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path}: its format must be {FORMAT}; it is damaged, or of another version of robustaug")
-    kinds = {"norm": str, "attacked": int, "attack": dict, "model": str, "data": str, "version": str}
-    if content.keys() != {"format", *kinds}:
-        raise ValueError(f"{path}: its metadata must hold {', '.join(kinds)}, it holds {', '.join(content)[:200]}")
-    for key, kind in kinds.items():
-        if type(content[key]) is not kind:
-            raise ValueError(f"{path}: {key} must be of type {kind.__name__}, got {type(content[key]).__name__}")
-    if content["norm"] not in NORMS:
-        raise ValueError(f"{path}: norm must be one of {', '.join(NORMS)}, got {content['norm'][:20]!r}")
-    if not 0 <= content["attacked"] < 1 << 63:
-        raise ValueError(f"{path}: attacked must be >= 0, got {content['attacked']}")
-    return Claim(**{key: content[key] for key in kinds})
-
-
-def _check_layout(path: Path, kinds: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse unknown or missing tensors, and types and shapes that do not fit each other."""
-    wanted = set(_COLUMNS) - set(_OPTIONAL)
-    if not wanted <= kinds.keys() <= set(_COLUMNS):
-        raise ValueError(f"{path}: must hold the tensors {', '.join(_COLUMNS)}, it holds {', '.join(kinds)[:200]}")
-    for key, kind in kinds.items():
-        if kind not in _COLUMNS[key]:
-            raise ValueError(f"{path}: {key} must be {' or '.join(sorted(_COLUMNS[key]))}, got {kind}")
-    shape = shapes["points"]
-    if not 2 <= len(shape) <= _MOST_RANK or 0 in shape[1:]:
-        raise ValueError(f"{path}: points must have shape (N, ...), got {shape}")
-    if kinds["clean"] != kinds["points"]:
-        raise ValueError(f"{path}: clean and points must be of one type, got {kinds['clean']} and {kinds['points']}")
-    for key, found in shapes.items():
-        if key in _PER_SAMPLE:
-            fits = found in ((), shape[1:])
-        else:
-            fits = found == (shape if key in ("clean", "points", "mask") else shape[:1])
-        if not fits:
-            raise ValueError(f"{path}: {key} has shape {found}, which does not fit points of shape {shape}")
-
-
-def _check_values(path: Path, tensors: dict[str, Tensor]) -> None:
-    for key in ("clean", "points"):
-        if not bool(tensors[key].isfinite().all()):
-            raise ValueError(f"{path}: {key} must be finite, it holds NaN or infinity")
-    if not bool((tensors["eps"] >= 0).all()):  # infinite where there was no limit
-        raise ValueError(f"{path}: eps must be >= 0")
-    if not bool((tensors["low"] < tensors["high"]).all()):
-        raise ValueError(f"{path}: low must be below high")
-    for key in ("index", "label", "target"):
-        if key in tensors and bool((tensors[key] < 0).any()):
-            raise ValueError(f"{path}: {key} must be >= 0, got {int(tensors[key].min())}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from robustaug.evaluate.assault import Assault
 
 
@@ -48,7 +50,8 @@ def attack(
     from robustaug.cli.subjects import model_of
     from robustaug.config import parse_yaml
     from robustaug.data import open_source
-    from robustaug.evaluate.assault import assault, make_attack
+    from robustaug.evaluate.assault import assault
+    from robustaug.evaluate.suite import make_attack
     from robustaug.experiment import pick_device
 
     if out is not None and out.suffix != ".safetensors":
@@ -71,6 +74,23 @@ def attack(
         _print_json(found, made.spec(), out)
     else:
         _print(found, repr(made), source.name, out)
+
+
+def _breakdown(found: Assault) -> Table:
+    """Return what each attack of an ensemble broke, and the accuracy that it and those before it leave."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("attack", "broke", "accuracy left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    standing = round(found.clean.estimate * found.tried)
+    table.add_row("[dim]none[/]", "", f"{standing / found.tried:.1%}")
+    for name, count in found.broke.items():
+        standing -= count
+        table.add_row(escape(name), f"{count:,}" if count else "[dim]0[/]", f"{standing / found.tried:.1%}")
+    return table
 
 
 def _print_json(found: Assault, spec: dict[str, Any], out: Path | None) -> None:
@@ -98,18 +118,20 @@ def _print(found: Assault, attack: str, data: str, out: Path | None) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     low, high = found.robust.low, found.robust.high
-    console.print(f"{escape(attack)} on {found.samples:,} samples of {escape(data)}")
+    some = "" if found.tried == found.samples else f"{found.tried:,} of "
+    console.print(f"{escape(attack)} on {some}{found.samples:,} samples of {escape(data)}")
+    if some:
+        console.print("it stopped there, as its tolerance allows; all figures are about the samples it tried")
+    if len(found.broke) > 1:
+        console.print(_breakdown(found))
     console.print(
         f"accuracy {found.clean.estimate:.1%} -> [bold]{found.robust.estimate:.1%}[/] under attack "
         f"(95 % interval {low:.1%} to {high:.1%})"
     )
-    if len(found.broke) > 1:
-        for name, count in found.broke.items():
-            console.print(f"  {escape(name)} broke {count:,}")
     if math.isfinite(found.distance):
         console.print(f"median distance of what broke: {found.distance:.4g}")
     console.print(
-        f"{found.forwards:.1f} forward and {found.backwards:.1f} backward passes a sample, {found.seconds:.1f} s"
+        f"{found.forwards:,.1f} forward and {found.backwards:,.1f} backward passes a sample, {found.seconds:.1f} s"
     )
     if found.fragile:
         console.print(f"[yellow]note[/] {found.fragile:,} successes did not hold when checked again; they do not count")

@@ -39,11 +39,13 @@ def attacking(quiet: bool = False) -> Iterator[Callable[[AttackProgress], None]]
 
         def show(at: AttackProgress) -> None:
             words = f"{at.accuracy:.1%} of {at.total:,} stand"
+            if at.interval is not None:
+                words = f"accuracy {at.interval[0]:.1%} to {at.interval[1]:.1%} so far"
             if at.fraction >= 1 and at.attack in ended:
                 return
             if at.fraction >= 1:
                 ended.add(at.attack)
-            report(at.attack, round(100 * at.fraction), 100, words)
+            report(at.attack, int(100 * at.fraction), 100, words)
 
         yield show
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,9 @@ def _print(witnesses: Witnesses, checked: Checked) -> None:
     if total:
         low, high = float(witnesses.low.min()), float(witnesses.high.max())
         box = f"values in [{low:.4g}, {high:.4g}]"
-        console.print(escape(f"threat: {claim.norm}, eps at most {float(witnesses.eps.max()):.4g}, {box}"))
+        most, own = float(witnesses.eps.max()), " but the attack's own parameters" if witnesses.params else ""
+        limit = f"eps at most {most:.4g}" if math.isfinite(most) else f"no limit{own}"
+        console.print(escape(f"threat: {claim.norm}, {limit}, {box}"))
     colour = "green" if hold == total else "bold red"
     console.print(f"[{colour}]{hold:,} of {total:,} witnesses hold[/]", end="")
     console.print(f"; the model errs on {checked.wrong_before:,} of them before anything is changed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,14 +17,13 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import labels_of
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, examine, threat_of
-from robustaug.attacks.state import AttackResult, AttackWarning
+from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.trial import Finding
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches
-from robustaug.evaluate.measure import attackable, unit
-from robustaug.evaluate.statistics import Interval, wilson
-from robustaug.evaluate.suite import make, spec_name
+from robustaug.evaluate.measure import attackable, broke, unit
+from robustaug.evaluate.statistics import Interval, anytime, wilson
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
 
@@ -33,8 +32,11 @@ class Assault(NamedTuple):
     """What an attack on a model found.
 
     Attributes:
-        samples: attacked; left out are damaged ones, and those that an attack with a tolerance did not come to.
-        clean, robust: accuracy without and under attack, each with its 95 % Wilson interval.
+        samples: given to the attack, damaged ones left out.
+        tried: of these the attack came to so many; fewer only where it may stop early, and did. All figures are about
+            them alone.
+        clean, robust: accuracy without and under attack, each with its 95 % interval: Wilson's or, where the attack
+            itself decides when to stop, one that holds whenever it does (`statistics.anytime`).
         broke: samples each attack broke that the model had right, by the attack's name, in the order of an ensemble.
         distance: the median norm of the points that broke samples the model had right, NaN where there are none.
         forwards, backwards: mean passes a sample.
@@ -46,6 +48,7 @@ class Assault(NamedTuple):
     """
 
     samples: int
+    tried: int
     clean: Interval
     robust: Interval
     broke: dict[str, int]
@@ -57,23 +60,6 @@ class Assault(NamedTuple):
     seconds: float
     findings: list[Finding] | None
     witnesses: Witnesses
-
-
-def make_attack(spec: Any, eps: Any = None) -> Attack:
-    """Make the attack that `name` or `{name: parameters}` describes, with this budget where one is given.
-
-    Raises:
-        ValueError: an unknown name, a budget given twice, or a refused value.
-        TypeError: something that is no attack on tensors, or an unknown parameter.
-    """
-    name = spec_name(spec)
-    params = (spec[name] or {}) if isinstance(spec, dict) else {}
-    if eps is not None and "eps" in params:
-        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
-    attack = make({name: params if eps is None else params | {"eps": eps}})
-    if not isinstance(attack, Attack):
-        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
-    return attack
 
 
 def assault(
@@ -119,34 +105,25 @@ def assault(
         warnings.simplefilter("ignore", AttackWarning)  # the figures and findings say what it warns of
         result = distributed.run(attack, attacked, x, y, keys, target=target, execution=execution)
     seconds = time.perf_counter() - started
-    right = ~broken(logits, y) & logits.amax(1).isfinite()
-    fell = result.success & result.verified
     tried = result.tried
-    n = int(tried.sum())
+    right = ~broken(logits, y) & logits.amax(1).isfinite() & tried
+    fell = result.success & result.verified
+    n, share = int(tried.sum()), anytime if attack.may_stop else wilson
     return Assault(
-        samples=n,
-        clean=wilson(int((right & tried).sum()), n),
-        robust=wilson(int((~fell & right & tried).sum()), n),
-        broke=_broke(attack, result, fell & right),
+        samples=len(x),
+        tried=n,
+        clean=share(int(right.sum()), n),
+        robust=share(int((~fell & right).sum()), n),
+        broke=broke(attack, result.by[fell & right]),
         distance=float(result.norm[fell & right].quantile(0.5)) if bool((fell & right).any()) else float("nan"),
         forwards=float(result.forwards[tried].double().mean()),
         backwards=float(result.backwards[tried].double().mean()),
-        fragile=result.fragile,
-        silent=int(result.silent.sum()),
+        fragile=int((result.success & ~result.verified & tried).sum()),
+        silent=int((result.silent & tried).sum()),
         seconds=seconds,
         findings=_findings(attack, model, x, y, keys, seed, execution.batch_size) if checks else None,
         witnesses=witness.gather(result, attack, model, x, y, target=target, index=index, data=source.fingerprint),
     )
-
-
-def _broke(attack: Attack, result: AttackResult, rows: Tensor) -> dict[str, int]:
-    names = attack.numbered()
-    counts = torch.bincount(result.by[rows], minlength=len(names)).tolist()
-    out: dict[str, int] = {}
-    for number, count in enumerate(counts):
-        name = names[number] if number < len(names) else f"attack {number}"
-        out[name] = out.get(name, 0) + count
-    return out
 
 
 def _findings(

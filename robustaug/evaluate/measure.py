@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from robustaug import registry
+from robustaug.attacks.attack import Attack
+from robustaug.attacks.curve import stands
 from robustaug.attacks.driver import are_probabilities
+from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of
-from robustaug.attacks.state import AttackWarning
+from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.source import Batch, Source, batches
-from robustaug.evaluate.suite import Plan, make, spec_name
+from robustaug.evaluate.suite import Plan, make, make_attack, spec_name
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
 from robustaug.trust import calibration, ood
@@ -63,22 +66,26 @@ class Bench:
     examples: int
 
 
-def measure(bench: Bench, plan: Plan, clean: Columns | None = None) -> Measured:
+def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
     """Measure the cell `plan` describes.
 
     Args:
-        clean: the columns of the same model's clean cell; an out-of-distribution cell is told apart from them.
+        basis: the columns of the cell that it is computed from, see `Plan.basis`: an out-of-distribution cell is told
+            apart from the clean one, and a budget is read off the run that looked for the nearest points.
     """
     if plan.kind == "clean":
         return _clean(bench)
     if plan.kind == "operator":
         return _operator(bench, plan)
-    if plan.kind == "attack":
+    if plan.basis == "nearest":
+        assert basis is not None, "the run without a budget comes first"
+        return _within(plan, basis)
+    if plan.kind in ("attack", "nearest"):
         return _attack(bench, plan)
     if plan.kind == "masking":
         return _masking(bench, plan)
-    assert clean is not None, "the clean cell is measured before any out-of-distribution cell"
-    return _ood(bench, plan, clean)
+    assert basis is not None, "the clean cell is measured before any out-of-distribution cell"
+    return _ood(bench, plan, basis)
 
 
 def logits_and_features(
@@ -159,39 +166,96 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
-    attack = make(plan.spec)
+    """Run an attack within the plan's budget, or within its own where that is 0."""
+    attack = make_attack(plan.spec)
     model: nn.Module | None = None
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
-    for batch in _batches(bench, plan):
+    asked = 0
+    for batch in _as_attacked(attack, _batches(bench, plan)):
         x, y = unit(batch.image, bench.device), batch.label.to(bench.device)
-        model = model or attackable(bench.model, x)
+        model = model or attackable(bench.model, x[: bench.batch_size])
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
+        execution = Execution(batch_size=bench.batch_size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
-            result = attack(model, x, y, keys=keys, eps=plan.severity)
-        judged = _judged(batch, _logits(bench.model, result.x_adv))
-        broken = (result.success & result.verified).cpu().numpy()
-        rows.append(
-            judged
-            | {"correct": ~broken, "success": broken, "fragile": (result.success & ~result.verified).cpu().numpy()}
-            | {
-                key: getattr(result, key).cpu().numpy()
-                for key in ("norm", "forwards", "backwards", "verified", "silent")
-            }
-        )
-        _keep(before, batch.image, bench.examples)
-        _keep(after, _bytes(result.x_adv), bench.examples)
+            result = attack(model, x, y, keys=keys, eps=plan.severity or None, execution=execution)
+        rows.append(_attacked(bench, batch, result))
+        tried = result.tried.cpu()
+        _keep(before, batch.image[tried], bench.examples)
+        _keep(after, _bytes(result.x_adv)[result.tried], bench.examples)
+        asked += len(x)
     samples = _stack(rows)
-    metrics = {
-        "accuracy": float(samples["correct"].mean()),
+    metrics = _cost(samples)
+    if plan.kind == "nearest":
+        found = np.where(samples["success"], samples["norm"], np.inf)
+        metrics["median_norm"] = float(np.median(found))
+    else:
+        metrics["accuracy"] = float(samples["correct"].mean())
+    if attack.may_stop:
+        metrics["asked"] = float(asked)
+    changed = samples["success"] & (samples["norm"] > 0)
+    parts = broke(attack, torch.from_numpy(samples["by"][changed]))
+    metrics |= {f"broke {name}": float(count) for name, count in parts.items()} if len(parts) > 1 else {}
+    return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
+
+
+def _as_attacked(attack: Attack, parts: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches as they come or, for an attack whose samples depend on each other, all as one."""
+    names = {attack.name, *(part.name for part in getattr(attack, "parts", ()))}
+    if not any("shared" in registry.lookup(name).tags for name in names):
+        return parts
+    every = [*parts]
+    return iter([Batch(*map(torch.cat, zip(*every, strict=True)))] if every else [])
+
+
+def _attacked(bench: Bench, batch: Batch, result: AttackResult) -> Columns:
+    """What an attack did to the samples that it came to."""
+    logits = np.concatenate([_logits(bench.model, part) for part in result.x_adv.split(bench.batch_size)])
+    broken = (result.success & result.verified).cpu().numpy()
+    columns = (
+        _judged(batch, logits)
+        | {"correct": ~broken, "success": broken, "fragile": (result.success & ~result.verified).cpu().numpy()}
+        | {
+            key: getattr(result, key).cpu().numpy()
+            for key in ("norm", "forwards", "backwards", "verified", "silent", "by")
+        }
+    )
+    tried = result.tried.cpu().numpy()
+    return {key: column[tried] for key, column in columns.items()}
+
+
+def _within(plan: Plan, nearest: Columns) -> Measured:
+    """Read a budget off a run that looked for the nearest points."""
+    standing = stands(nearest["norm"], nearest["success"], plan.severity)
+    beyond = stands(nearest["norm"], nearest["fragile"], plan.severity)
+    samples: Columns = {
+        key: nearest[key] for key in ("index", "label", "norm", "forwards", "backwards", "verified", "silent")
+    }
+    samples |= {"correct": standing, "success": ~standing, "fragile": ~beyond}
+    metrics = {"accuracy": float(standing.mean())} | _cost(samples)
+    return Measured(samples, metrics, {}, len(samples["index"]))
+
+
+def _cost(samples: Columns) -> dict[str, float]:
+    return {
         "fragile": float(samples["fragile"].sum()),
         "silent": float(samples["silent"].sum()),
         "forwards": float(samples["forwards"].mean()),
         "backwards": float(samples["backwards"].mean()),
     }
-    return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
+
+
+def broke(attack: Attack, by: Tensor) -> dict[str, int]:
+    """Return how many samples each attack of an ensemble broke, in their order, by name.
+
+    Args:
+        by: of the samples that fell, as in `AttackResult`.
+    """
+    names = attack.numbered()
+    counts = torch.bincount(by, minlength=len(names)).tolist()
+    return {names[at] if at < len(names) else f"attack {at}": count for at, count in enumerate(counts)}
 
 
 def _masking(bench: Bench, plan: Plan) -> Measured:

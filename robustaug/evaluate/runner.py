@@ -103,9 +103,9 @@ def run_suite(
             if records.holds(cell):
                 continue
             bench = bench or _bench(model, data, suite, device, any(p.kind == "ood" for p in plans))
-            clean = records.samples(cells[0]) if plan.kind == "ood" else None
+            basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()
-            measured = measure(bench, plan, clean)
+            measured = measure(bench, plan, basis)
             done = Cell(
                 **{f: getattr(cell, f) for f in ("model", "scenario", "kind", "severity", "seed", "fingerprint")},
                 n=measured.n,
@@ -117,6 +117,13 @@ def run_suite(
         limits += _attack_limits(name, records)
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
+
+
+def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
+    """Return the cell that a plan is computed from; it comes before."""
+    if plan.basis == "clean":
+        return cells[0]
+    return cells[plans.index(plan._replace(kind=plan.basis, severity=0.0, basis=""))]
 
 
 def write_cohorts(folder: Path, source: Source) -> None:

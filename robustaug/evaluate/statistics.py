@@ -16,6 +16,7 @@ import torch
 from scipy.special import ndtri
 from scipy.stats import binom, binomtest
 
+from robustaug.attacks.autoattack_fast import anytime_interval
 from robustaug.rng import Keys
 
 _FEW_VALUES = 8  # up to here a resample is drawn as counts of values, beyond as indices
@@ -68,6 +69,20 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(
         share, max(0.0, centre - half) if successes else 0.0, min(1.0, centre + half) if successes < n else 1.0
     )
+
+
+def anytime(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Return a share and an interval that holds however it was decided to stop at n; wider than `wilson`.
+
+    Raises:
+        ValueError: counts or confidence out of range.
+
+    >>> [round(value, 2) for value in anytime(90, 100)]
+    [0.9, 0.77, 0.97]
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"needs 0 <= successes <= n and n >= 1, got successes={successes}, n={n}")
+    return Interval(successes / n, *anytime_interval(successes, n, _level(confidence)))
 
 
 def bootstrap_ci(values: Any, seed: int = 0, n_resamples: int = 10_000, confidence: float = 0.95) -> Interval:

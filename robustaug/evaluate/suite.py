@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from robustaug import registry
+from robustaug.attacks.attack import Attack
+from robustaug.attacks.inputs import check_eps
 from robustaug.config import Ratio, Strict
 from robustaug.ops.operator import SEVERITIES
 
@@ -21,8 +24,10 @@ class Scenario(Strict):
     Attributes:
         operators: registered operators with severities; each becomes scenarios of its own.
         severities: which of 1 to 5.
-        attack: a registered attack as `name` or `{name: parameters}`, run once for each epsilon.
-        eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out.
+        attack: a registered attack as `name` or `{name: parameters}`, run once for each epsilon; a minimal-norm
+            attack once for all.
+        eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out. Left
+            out for attacks whose own parameters are the limit, such as attack.spatial.
         ood: a registered source that holds other things than the test data.
         limit: measure at most this many samples, a seeded random choice; all when left out.
         seeds: one measurement each.
@@ -61,9 +66,9 @@ class Scenario(Strict):
 
     @field_validator("eps")
     @classmethod
-    def _not_negative(cls, eps: list[float]) -> list[float]:
-        if any(e < 0 for e in eps):
-            raise ValueError(f"eps must be >= 0, got {eps}")
+    def _positive(cls, eps: list[float]) -> list[float]:
+        if not all(0 < e < math.inf for e in eps):
+            raise ValueError(f"eps must be > 0 (clean accuracy is always measured) and finite, got {eps}")
         return eps
 
     @model_validator(mode="after")
@@ -71,9 +76,24 @@ class Scenario(Strict):
         given = [key for key in ("operators", "attack", "ood") if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(f"give exactly one of operators, attack and ood, got {given or 'none'}")
-        if bool(self.attack) != bool(self.eps):
-            raise ValueError("attack and eps go together: `attack: attack.pgd` with `eps: [8/255]`")
+        if self.attack:
+            self._check_budgets()
+        elif self.eps:
+            raise ValueError("eps is for an attack: `attack: attack.pgd` with `eps: [8/255]`")
         return self
+
+    def _check_budgets(self) -> None:
+        try:
+            attack = make_attack(self.attack)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if isinstance(self.attack, dict) and "eps" in (self.attack[attack.name] or {}):
+            raise ValueError(f"eps stands beside the attack, not among its parameters: `attack: {attack.name}`, `eps:`")
+        if not self.eps and (attack.minimal or math.isfinite(attack.usual_eps())):
+            raise ValueError(f"attack and eps go together: `attack: {attack.name}` with `eps: [8/255]`")
+        if attack.norm == "Linf":
+            for eps in self.eps:
+                check_eps(eps, attack.threat)
 
 
 class Suite(Strict):
@@ -129,12 +149,17 @@ class Suite(Strict):
                     for severity in scenario.severities:
                         short = operator.removeprefix("image.")
                         yield Plan(short, "operator", float(severity), seed, operator, scenario.limit)
-                for eps in scenario.eps:
-                    yield Plan(name, "attack", eps, seed, scenario.attack, scenario.limit)
+                basis = ""
+                if scenario.attack is not None and make_attack(scenario.attack).minimal:
+                    basis = "nearest"
+                    yield Plan(name, basis, 0.0, seed, scenario.attack, scenario.limit)
+                for eps in scenario.eps if scenario.eps or not scenario.attack else [0.0]:
+                    yield Plan(name, "attack", eps, seed, scenario.attack, scenario.limit, basis)
                 if scenario.ood is not None:
-                    yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit)
+                    yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit, "clean")
         if (first := next((s for s in self.scenarios.values() if s.attack), None)) and self.masking_checks:
-            yield Plan(MASKING, "masking", middle(first.eps), first.seeds[0], first.attack, None)
+            eps = middle(first.eps) if first.eps else 0.0
+            yield Plan(MASKING, "masking", eps, first.seeds[0], first.attack, None)
 
 
 def middle(budgets: Sequence[float]) -> float:
@@ -153,6 +178,8 @@ class Plan(NamedTuple):
         scenario, kind, severity, seed: as in `records.Cell`.
         spec: the operator's name, or the attack or source as `name` or `{name: parameters}`.
         limit: the most samples to measure, None for all.
+        basis: the kind of the cell it is computed from, of the same model: "clean" or, of the same scenario and seed,
+            "nearest"; empty where it stands alone.
     """
 
     scenario: str
@@ -161,6 +188,7 @@ class Plan(NamedTuple):
     seed: int
     spec: Any
     limit: int | None
+    basis: str = ""
 
 
 def spec_name(spec: Any) -> str:
@@ -193,3 +221,20 @@ def make(spec: Any) -> Any:
     """Create the registered thing that `name` or `{name: parameters}` describes."""
     name = spec_name(spec)
     return registry.create(name, **((spec[name] or {}) if isinstance(spec, dict) else {}))
+
+
+def make_attack(spec: Any, eps: Any = None) -> Attack:
+    """Make the attack that `name` or `{name: parameters}` describes, with this budget where one is given.
+
+    Raises:
+        ValueError: an unknown name, a budget given twice, or a refused value.
+        TypeError: something that is no attack on tensors, or an unknown parameter.
+    """
+    name = spec_name(spec)
+    params = (spec[name] or {}) if isinstance(spec, dict) else {}
+    if eps is not None and "eps" in params:
+        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
+    attack = make({name: params if eps is None else params | {"eps": eps}})
+    if not isinstance(attack, Attack):
+        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
+    return attack

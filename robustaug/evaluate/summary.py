@@ -36,9 +36,10 @@ def figures(records: Records, model: str) -> dict[str, float]:
 
     Keys: clean_accuracy, ece, nll, brier, temperature, ece_scaled, nll_scaled, brier_scaled; corruption_accuracy,
     mean_corruption_error and `<operator>` (accuracy over severities); robust_accuracy (the lowest accuracy over the
-    attacks, each at its largest epsilon) and `<attack>@<eps>`; `<source>_<score>_auroc`, `<source>_<score>_fpr95`,
-    ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the first score there is);
-    worst_cohort_accuracy.
+    attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
+    `<attack>_median_norm` for one that looks for the nearest points; `<source>_<score>_auroc`,
+    `<source>_<score>_fpr95`, ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the
+    first score there is); worst_cohort_accuracy.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -48,6 +49,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
             out["clean_accuracy"] = cell.metrics["accuracy"]
     out |= _corruption_figures([c for c in cells if c.kind == "operator"])
     out |= _attack_figures([c for c in cells if c.kind == "attack"])
+    out |= _distances([c for c in cells if c.kind == "nearest"])
     out |= _ood_figures([c for c in cells if c.kind == "ood"])
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
@@ -63,6 +65,8 @@ def figure_names(suite: Suite) -> set[str]:
             names.add(plan.scenario)
         elif plan.kind == "attack":
             names.add(attack_figure(plan.scenario, plan.severity))
+        elif plan.kind == "nearest":
+            names.add(f"{plan.scenario}_median_norm")
         elif plan.kind == "ood":
             scores = [score.removeprefix("ood.") for score in suite.scores]
             names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in ("auroc", "fpr95")}
@@ -70,8 +74,8 @@ def figure_names(suite: Suite) -> set[str]:
 
 
 def attack_figure(scenario: str, eps: float) -> str:
-    """Return the name of the accuracy under one attack at one epsilon: "pgd_linf@0.1"."""
-    return f"{scenario}@{eps:.4g}"
+    """Return the name of the accuracy under one attack at one epsilon: "pgd_linf@0.1"; its own name without one."""
+    return f"{scenario}@{eps:.4g}" if eps else scenario
 
 
 def cohorts(records: Records, model: str) -> list[CohortRow]:
@@ -119,6 +123,13 @@ def _attack_figures(cells: list[Cell]) -> dict[str, float]:
     if found:
         found["robust_accuracy"] = min(found[attack_figure(name, eps)] for name, eps in largest.items())
     return found
+
+
+def _distances(cells: list[Cell]) -> dict[str, float]:
+    out: dict[str, list[float]] = {}
+    for cell in cells:
+        out.setdefault(f"{cell.scenario}_median_norm", []).append(cell.metrics["median_norm"])
+    return {key: float(np.mean(values)) for key, values in out.items()}
 
 
 def _ood_figures(cells: list[Cell]) -> dict[str, float]:

@@ -21,13 +21,15 @@ import sys, torch
 sys.path.insert(0, {here!r})
 from robustaug.attacks import distributed
 from safetensors.torch import save_file
-from tests.attacks.test_distributed import CASES, attacked, flat
+from tests.attacks.test_distributed import CASES, STOPS_EARLY, attacked, flat
 
 with distributed.joined(torch.device("cpu")) as rank:
     found = {{}}
     for number, case in enumerate(CASES):
         for name, column in flat(attacked(distributed.run, **case)).items():
             found[f"{{number}}.{{name}}"] = column.contiguous()
+    for name, column in flat(attacked(distributed.run, **STOPS_EARLY)).items():
+        found[f"early.{{name}}"] = column.contiguous()
     share = len(range(rank, 5, 2))
     named = {{"angle": torch.full((share, 2), rank + 1.0)}} if rank == 1 else {{}}
     found["named.angle"] = distributed.gathered(named, 5)["angle"].contiguous()
@@ -53,12 +55,14 @@ CASES = [
     {"targeted": True, "steps": 3},
     {"norm": "L2", "mask": torch.arange(64).reshape(1, 8, 8) % 2 == 0, "checkpoint": True},
 ]
+STOPS_EARLY = {"name": "attack.autoattack_fast", "n": 40, "tolerance": 0.45, "block": 5}
 
 
-def attacked(run, n=13, seed=0, eps=None, mask=None, checkpoint=False, **params):
+def attacked(run, n=13, seed=0, eps=None, mask=None, checkpoint=False, name="attack.pgd", **params):
     model = network(seed)
-    x, y = (rows[:n] for rows in data(model))
-    attack = robustaug.create("attack.pgd", **{"eps": 0.05, "steps": 5} | params)
+    x, y = (rows[:n] for rows in data(model, max(n, 24)))
+    usual = {"eps": 0.05} | ({"steps": 5} if name == "attack.pgd" else {})
+    attack = robustaug.create(name, **usual | params)
     target = (y + 1) % 4 if attack.targeted else None
     execution = Execution(checkpoint="attack.checkpoint" if checkpoint else None, checkpoint_every_s=0)
     return run(attack, model, x, y, Keys.of(7, n), eps, target, mask, execution)
@@ -66,6 +70,16 @@ def attacked(run, n=13, seed=0, eps=None, mask=None, checkpoint=False, **params)
 
 def alone(attack, *arguments):
     return attack(*arguments)
+
+
+def share_of(rank):
+    """Run an attack on what one of two processes is given."""
+
+    def run(attack, model, x, y, keys, eps, target, mask, execution):
+        part = slice(rank, None, 2)
+        return attack(model, x[part], y[part], keys[part], eps, target, mask, execution)
+
+    return run
 
 
 def test_two_processes_return_what_one_does(tmp_path):
@@ -91,6 +105,12 @@ def test_two_processes_return_what_one_does(tmp_path):
                 else:
                     assert torch.equal(value, column), (number, name)
     assert expected.success.any()
+    early = [flat(attacked(part, **STOPS_EARLY)) for part in (share_of(0), share_of(1))]
+    assert 0 < early[0]["tried"].sum() < 20
+    for found in ranks:  # each stopped by itself, on its own share
+        for rank, own in enumerate(early):
+            for key in ("tried", "success", "by", "forwards"):
+                assert torch.equal(found[f"early.{key}"][rank::2], own[key]), (rank, key)
     for found in ranks:  # an entry that one process lacks is zeros there
         assert found["named.angle"].tolist() == [[0.0, 0.0], [2.0, 2.0], [0.0, 0.0], [2.0, 2.0], [0.0, 0.0]]
     for rank in (0, 1):

@@ -107,3 +107,39 @@ def test_it_has_no_point_to_train_on():
     x, y = data(model)
     with pytest.raises(ValueError, match="train with one of its attacks"):
         perturb(ensemble(), model, x, y, Keys.of(0, 24))
+
+
+@pytest.mark.parametrize(
+    ("attack", "names"),
+    [
+        (robustaug.create("attack.pgd"), ["attack.pgd"]),
+        (ensemble(), ["attack.fgsm", "attack.pgd"]),
+        (
+            ensemble(attacks=["attack.pgd", {"attack.pgd": {"steps": 3}}, "attack.pgd", "attack.fgsm"]),
+            ["attack.pgd", "attack.pgd (steps 3)", "attack.pgd #2", "attack.fgsm"],
+        ),
+        (robustaug.create("attack.autoattack"), [f"attack.{name}" for name in ("apgd", "apgd_t", "fab_t", "square")]),
+        (robustaug.create("attack.autoattack", version="rand"), ["attack.apgd", "attack.apgd (loss dlr)"]),
+        (
+            robustaug.create("attack.autoattack_fast"),
+            ["attack.apgd", *(f"attack.apgd_t target {rank}" for rank in range(1, 10)), "attack.square"],
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_names_behind_the_numbers_are_distinct(attack, names):
+    assert list(attack.numbered()) == names
+    assert len({*names}) == len(names)
+
+
+def test_every_number_of_an_ensemble_has_its_name():
+    model = network()
+    x, y = data(model, 60)
+    for attack in (
+        ensemble(),
+        robustaug.create("attack.autoattack", eps=0.06, version="plus"),
+        robustaug.create("attack.autoattack_fast", eps=0.06),
+    ):
+        if attack.name == "attack.autoattack":
+            x, y = x[:6], y[:6]  # the slow one
+        assert int(attack(model, x, y).by.max()) < len(attack.numbered())

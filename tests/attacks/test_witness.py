@@ -205,6 +205,106 @@ def test_nothing_broken_is_a_claim_too(model, source, data, tmp_path):
     assert check(tmp_path / "none.safetensors", model, source).holds.shape == (0,)
 
 
+# --- points that were made from parameters ---
+
+TURNED = {"name": "attack.worst_case", "operator": {"image.rotate": {"angle_deg": [-60, 60]}}}
+SEARCHES = {
+    "worst_case": TURNED,
+    "spatial": {"name": "attack.spatial", "counts": {"angle_deg": 7, "x": 3, "y": 3}},
+    "drawn": {"name": "attack.worst_case", "operator": {"image.gaussian_noise": {"sigma": [0.3, 0.6]}}},
+    "flow": {"name": "attack.flow", "reach": 1.5},
+    "colour": {"name": "attack.colour", "reach": 0.5},
+    "ensemble": {
+        "name": "attack.ensemble",
+        "eps": 0.9,
+        "attacks": [
+            {"attack.pgd": {"steps": 1, "step_size": 0.02}},
+            {"attack.worst_case": {key: value for key, value in TURNED.items() if key != "name"}},
+        ],
+    },
+}
+
+
+@pytest.fixture(params=SEARCHES)
+def searched(model, source, data, tmp_path, request):
+    """What an attack on parameters broke, read back from its file."""
+    params = {"eps": None} | SEARCHES[request.param]
+    witnesses, result = made(model, source, data, **params)
+    write(tmp_path / "s.safetensors", witnesses)
+    back = read(tmp_path / "s.safetensors")
+    assert back.params.keys() == result.params.keys() != set()
+    assert all(torch.equal(back.params[key], witnesses.params[key]) for key in back.params)
+    assert torch.equal(back.by, witnesses.by)
+    return back
+
+
+def moved_by_parameters(witnesses):
+    moved = (witnesses.points != witnesses.clean).flatten(1).any(1)
+    if len(witnesses.claim.attack.get("attack.ensemble", {})):
+        moved &= witnesses.by == 1
+    return moved
+
+
+def test_points_are_made_again_from_their_parameters(searched, model, source):
+    checked = check(searched, model, source)
+    assert checked.holds.all()
+    own = moved_by_parameters(searched)
+    assert own.sum() > 1
+    endless = int((searched.eps.isinf() & ~own).sum())
+    starts = [f"{endless:,} witnesses claim no limit"] if endless else []
+    assert [note[: len(start)] for note, start in zip(checked.notes, starts, strict=True)] == starts
+
+
+def test_parameters_or_points_that_were_tampered_with_do_not_hold(searched, model):
+    own = moved_by_parameters(searched).nonzero()[:, 0]
+    row = int(own[0])
+
+    def faulty(**changes):
+        found = check(replace(searched, **changes), model).faults.get("its parameters do not make it")
+        return [] if found is None else found.nonzero()[:, 0].tolist()
+
+    points = searched.points.clone()
+    points[row] = (points[row] + 2e-3 * (points[row] < 0.5)).clamp(0, 1)
+    assert faulty(points=points) == [row]
+    for key, value in searched.params.items():
+        if value.is_floating_point() and "sigma" not in key:
+            other = value.clone()
+            other[row] = other[row] * 0.5 + 0.01
+            assert faulty(params=searched.params | {key: other}) == [row]
+            other[row] = 1e4
+            assert faulty(params=searched.params | {key: other}) == [row], "outside what is allowed"
+    assert faulty(params={}) == own.tolist()
+
+
+def test_only_what_is_ours_is_made_from_a_claim(searched, model):
+    own = moved_by_parameters(searched)
+    for attack in (
+        {"torchattacks.PGD": {}},
+        {"attack.worst_case": {"operator": {"policy.searched": {"path": "x"}}}},
+        {"attack.worst_case": {"operator": {"albumentations.RandomFog": {}}}},
+        {"attack.worst_case": {"operator": 3}},
+        {"attack.ensemble": {"attacks": [[]]}},
+        {"attack.nothing": {}},
+        {},
+    ):
+        checked = check(replace(searched, claim=searched.claim._replace(attack=attack)), model)
+        assert not checked.holds[own].any(), attack
+        assert any("could not be replayed" in note for note in checked.notes), attack
+
+
+def test_how_an_attack_searched_is_not_read_from_its_claim(model, source, data):
+    witnesses, _ = made(model, source, data, eps=None, **TURNED)
+    params = witnesses.claim.attack["attack.worst_case"]
+    endless = {"attack.worst_case": params | {"tries": 10**12, "search": "grid", "more": 1}}
+    assert check(replace(witnesses, claim=witnesses.claim._replace(attack=endless)), model).holds.all()
+
+
+def test_parameters_of_another_attack_are_refused(model, source, data):
+    witnesses, _ = made(model, source, data, eps=None, name="attack.flow")
+    with pytest.raises(ValueError, match=r"attack\.flow: the witnesses' parameters do not fit it"):
+        check(replace(witnesses, params={"curve": witnesses.params["flow"]}), model)
+
+
 # --- files that cannot be trusted ---
 
 
@@ -240,6 +340,9 @@ def about(claim, **changes):
         ({"low": torch.zeros(7, dtype=torch.float64)}, "low has shape"),
         ({"low": torch.tensor(2.0, dtype=torch.float64)}, "low must be below high"),
         ({"extra": torch.zeros(1)}, "must hold the tensors clean, points"),
+        ({"params.angle_deg": torch.zeros(3)}, r"params\.angle_deg has shape \(3,\), which does not fit"),
+        ({"params.angle_deg": torch.zeros(3, dtype=torch.float16)}, r"params\.angle_deg must be BOOL or F32"),
+        ({f"params.{k}": torch.zeros(1) for k in range(65)}, "must hold the tensors clean, points"),
         ({"mask": torch.zeros(100, 1, 8, 8, dtype=torch.bool)}, "mask has shape"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -9,6 +9,8 @@ import pytest
 from safetensors import safe_open
 
 from robustaug.attacks import witness
+from robustaug.attacks.execution import Progress
+from robustaug.cli import progress
 
 DATA = ["--data", "{data.digits: {split: test}}"]
 
@@ -48,6 +50,41 @@ def test_json_holds_every_figure(robustaug, weights, tmp_path):
     assert kept.claim.attacked == 50
     again = robustaug(*base, "--json", "--no-checks").json
     assert {**again, "seconds": 0, "witnesses": 0} == {**found, "seconds": 0, "witnesses": 0}
+
+
+def test_an_ensemble_shows_what_each_attack_leaves(robustaug, weights):
+    attack = "{attack.ensemble: {attacks: [attack.fgsm, attack.pgd, {attack.pgd: {steps: 3}}]}}"
+    base = ["attack", attack, *DATA, "--checkpoint", weights, "--eps", "0.1", "--limit", 60, "--no-checks"]
+    called, found = robustaug(*base), robustaug(*base, "--json").json
+    assert called.code == 0, called.err
+    lines = [line.split("  ") for line in called.out.splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines}
+    left = found["clean"]["estimate"] * 60
+    assert rows["none"] == [f"{left / 60:.1%}"]
+    for name in ("attack.fgsm", "attack.pgd", "attack.pgd (steps 3)"):
+        left -= found["broke"][name]
+        assert rows[name] == [str(found["broke"][name]), f"{left / 60:.1%}"]
+    assert found["broke"]["attack.pgd"] > 0
+    assert left / 60 == pytest.approx(found["robust"]["estimate"])
+
+
+def test_an_attack_that_stops_early_says_what_its_figures_are_about(robustaug, weights):
+    attack = "{attack.autoattack_fast: {tolerance: 0.3, block: 10}}"
+    base = ["attack", attack, *DATA, "--checkpoint", weights, "--eps", "0.05", "--limit", 60, "--no-checks"]
+    called, found = robustaug(*base), robustaug(*base, "--json").json
+    assert 0 < found["tried"] < found["samples"] == 60
+    assert f"on {found['tried']} of 60 samples of digits" in called.out
+    assert "all figures are about the samples it tried" in called.out
+
+
+def test_progress_shows_the_interval_so_far_and_ends_once(capsys):
+    with progress.attacking() as show:
+        for fraction in (0.5, 0.996, 0.999, 1.0, 1.0):
+            show(Progress("attack.some", 10, 5, fraction, 1.0, 1.0, (0.2, 0.4)))
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("attack.some: 50%, ")
+    assert first.endswith("accuracy 20.0% to 40.0% so far")
+    assert last.startswith("attack.some: 100%, ")
 
 
 def test_a_part_of_the_data_gives_the_same_points(robustaug, weights, tmp_path):

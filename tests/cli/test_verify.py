@@ -27,6 +27,24 @@ def test_an_honest_claim_holds(robustaug, claimed, weights):
     assert "note" not in called.out
 
 
+def test_parameters_are_replayed(robustaug, weights, tmp_path):
+    path = tmp_path / "turned.safetensors"
+    attack = "{attack.worst_case: {operator: {image.rotate: {angle_deg: [-60, 60]}}}}"
+    called = robustaug("attack", attack, *DATA, "--checkpoint", weights, "--limit", 60, "--no-checks", "--out", path)
+    assert called.code == 0, called.err
+    verify = ["verify", path, "--checkpoint", weights, *DATA]
+    called = robustaug(*verify)
+    assert called.code == 0, called.out
+    assert "no limit but the attack's own parameters" in called.out
+    honest = witness.read(path)
+    moved = int((honest.points != honest.clean).flatten(1).any(1).sum())
+    assert moved > 3
+    witness.write(path, replace(honest, params={"angle_deg": -honest.params["angle_deg"]}))
+    called = robustaug(*verify)
+    assert called.code == 1
+    assert f"{moved}: its parameters do not make it" in called.out
+
+
 def test_without_data_it_says_what_was_believed(robustaug, claimed, weights):
     called = robustaug("verify", claimed, "--checkpoint", weights)
     assert called.code == 0

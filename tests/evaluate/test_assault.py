@@ -11,13 +11,14 @@ from robustaug import registry
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.witness import check
-from robustaug.evaluate.assault import assault, make_attack
-from robustaug.evaluate.statistics import wilson
+from robustaug.evaluate.assault import assault
+from robustaug.evaluate.statistics import anytime, wilson
+from robustaug.evaluate.suite import make_attack
 from robustaug.models.classifier import wrap
 from robustaug.rng import Keys, subset
 
 CPU = torch.device("cpu")
-FIGURES = ("samples", "clean", "robust", "broke", "distance", "forwards", "backwards", "fragile", "silent")
+FIGURES = ("samples", "tried", "clean", "robust", "broke", "distance", "forwards", "backwards", "fragile", "silent")
 
 
 @pytest.fixture(scope="module")
@@ -110,24 +111,20 @@ def test_an_ensemble_tells_which_attack_broke_what(model, source):
     assert sum(found.broke.values()) == right - stands
 
 
-def test_registered_ensembles_name_their_attacks(model, source):
-    found = run(make_attack({"attack.ensemble": {"attacks": ["attack.fgsm", "attack.pgd"]}}, 0.08), model, source)
-    assert found.broke.keys() == {"attack.fgsm", "attack.pgd"}
-    assert found.broke["attack.fgsm"] > 0
-
-
-def test_samples_that_an_attack_did_not_come_to_count_for_nothing(model, source):
-    params = {"tolerance": 0.3, "confidence": 0.8, "block": 10}
-    attack = make_attack({"attack.autoattack_fast": params}, 0.08)
-    attack.__dict__["arms"] = attack.arms[:1]  # the others would find little more on a linear model
-    found = run(attack, model, source)
-    assert 10 <= found.samples < 80
-    assert found.samples % 10 == 0
-    whole = run(make_attack({"attack.pgd": {"steps": 20}}, 0.08), model, source)
-    assert found.robust.low <= whole.robust.estimate <= found.robust.high
-    assert found.forwards > 1
-    assert sum(found.broke.values()) == round(found.samples * (found.clean.estimate - found.robust.estimate))
-    assert [*found.broke] == ["attack.apgd"]
+def test_an_attack_that_stops_early_counts_what_it_tried(model, source):
+    attack = make_attack({"attack.autoattack_fast": {"tolerance": 0.2, "block": 20}}, 0.05)
+    found = run(attack, model, source, limit=200)
+    assert found.samples == 200
+    assert 0 < found.tried < 200
+    assert found.tried % 20 == 0
+    right, stand = (round(found.tried * share.estimate) for share in (found.clean, found.robust))
+    assert found.clean == anytime(right, found.tried)
+    assert found.robust == anytime(stand, found.tried)
+    assert found.robust.high - found.robust.low <= 0.4
+    assert sum(found.broke.values()) == right - stand
+    assert found.witnesses.claim.attacked == found.tried
+    assert len(found.witnesses) == found.tried - stand
+    assert check(found.witnesses, model, source).holds.all()
 
 
 def test_probabilities_are_attacked_by_their_logarithms_and_said(model, source):

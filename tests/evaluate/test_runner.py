@@ -3,7 +3,9 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.attacks.curve import robust_accuracy_curve
 from robustaug.config import validate
+from robustaug.evaluate import measure as measuring
 from robustaug.evaluate import summary
 from robustaug.evaluate.compare import compare
 from robustaug.evaluate.measure import findings
@@ -12,13 +14,14 @@ from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import wrap
 from robustaug.models.fingerprint import model_fingerprint
+from robustaug.rng import Keys, subset
 from tests.attacks.test_masking import black_box  # noqa: F401 - an attack without gradients, where none is registered
 
 CPU = torch.device("cpu")
 SUITE = {
     "scenarios": {
         "shift": {"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5]},
-        "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.0, 0.1], "limit": 40},
+        "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [1e-6, 0.1], "limit": 40},
         "texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 30}}},
     },
     "batch_size": 64,
@@ -145,10 +148,10 @@ def test_masking_is_looked_for_only_where_there_are_attacks_and_nobody_forbids_i
     assert (plan.severity, plan.seed) == (0.2, 3)
 
 
-def test_an_attack_without_budget_changes_nothing(measured):
+def test_an_attack_with_hardly_any_budget_breaks_nothing(measured):
     records, _ = measured
     clean = records.samples(records.cells(model="a", kind="clean")[0])
-    unattacked = records.samples(records.cells(model="a", kind="attack", severity=0.0)[0])
+    unattacked = records.samples(records.cells(model="a", kind="attack", severity=1e-6)[0])
     rows = np.isin(clean["index"], unattacked["index"])
     np.testing.assert_array_equal(clean["correct"][rows], unattacked["correct"])
 
@@ -160,6 +163,84 @@ def test_broken_samples_are_verified_witnesses(measured):
     wrong_before = ~clean["correct"][np.isin(clean["index"], samples["index"])]
     assert (samples["norm"][samples["success"]] <= 0.1 * (1 + 1e-6)).all()
     assert (samples["success"] | ~wrong_before).all(), "a sample that was wrong before is fallen under attack"
+
+
+BUDGETS = [0.002, 0.01, 0.1]
+
+
+def test_one_run_of_a_minimal_norm_attack_gives_every_budget(data, tmp_path, monkeypatch):
+    attack = {"attack.fmn": {"norm": "Linf", "steps": 30}}
+    asked = suite(scenarios={"near": {"attack": attack, "eps": BUDGETS, "limit": 40}}, masking_checks=False)
+    runs = []
+    monkeypatch.setattr(measuring, "_attack", lambda *a, run=measuring._attack: runs.append(a) or run(*a))
+
+    class CutError(Exception):
+        pass
+
+    def cut(done, total, what):
+        if done == 3:  # the clean cell, the run itself and one budget are stored
+            raise CutError
+
+    records = Records(tmp_path, create=True)
+    with pytest.raises(CutError):
+        run_suite(records, {"a": linear_model()}, data, asked, CPU, cut)
+    run_suite(records, {"a": linear_model()}, data, asked, CPU)
+    assert len(runs) == 1
+    [whole] = records.cells(kind="nearest")
+    rows = subset(100, 40, 0)
+    batch, _ = data.test.fetch(rows.tolist())
+    x, keys = batch.image.float() / 255, Keys.of(0, batch.index).fold("near")
+    result = robustaug.create("attack.fmn", norm="Linf", steps=30)(linear_model(), x, batch.label, keys)
+    curve = robust_accuracy_curve(result, BUDGETS)
+    cells = records.cells(kind="attack")
+    assert [cell.severity for cell in cells] == BUDGETS
+    assert [cell.metrics["accuracy"] for cell in cells] == curve.accuracy.tolist()
+    assert curve.accuracy[-1] < curve.accuracy[0] < 1
+    for cell, eps in zip(cells, BUDGETS, strict=True):
+        samples = records.samples(cell)
+        assert cell.n == len(samples["index"]) == 40
+        np.testing.assert_array_equal(samples["success"], result.norm.numpy() <= eps * (1 + 1e-6))
+        np.testing.assert_array_equal(samples["correct"], ~samples["success"])
+        assert cell.metrics["forwards"] == whole.metrics["forwards"]
+    figures = summary.figures(records, "a")
+    assert figures["near_median_norm"] == whole.metrics["median_norm"] == float(np.median(result.norm))
+    assert figures["robust_accuracy"] == figures["near@0.1"] == curve.accuracy[-1]
+    assert {"near_median_norm", "near@0.1"} <= summary.figure_names(asked)
+    assert [row.kind for row in compare(records, "a", records, "a")].count("nearest") == 0
+
+
+def test_an_attack_that_its_own_parameters_limit_needs_no_budget(data, tmp_path):
+    spec = {"attack.worst_case": {"operator": {"image.rotate": {"angle_deg": [-40, 40]}}, "tries": 4}}
+    asked = suite(scenarios={"turned": {"attack": spec, "limit": 40}}, masking_checks=False)
+    records = Records(tmp_path, create=True)
+    run_suite(records, {"a": linear_model()}, data, asked, CPU)
+    [cell] = records.cells(kind="attack")
+    clean = records.cells(kind="clean")[0].metrics["accuracy"]
+    assert (cell.severity, cell.n) == (0.0, 40)
+    figures = summary.figures(records, "a")
+    assert figures["turned"] == figures["robust_accuracy"] == cell.metrics["accuracy"] < clean
+    assert "turned" in summary.figure_names(asked)
+
+
+def test_only_samples_that_were_tried_are_on_record(data, tmp_path):
+    spec = {"attack.autoattack_fast": {"tolerance": 0.4, "block": 10}}
+    asked = suite(scenarios={"fast": {"attack": spec, "eps": [0.1]}}, masking_checks=False, batch_size=16)
+    records = Records(tmp_path, create=True)
+    run_suite(records, {"a": linear_model()}, data, asked, CPU)
+    [cell] = records.cells(kind="attack")
+    samples = records.samples(cell)
+    assert cell.metrics["asked"] == 100
+    assert cell.n == len(samples["index"]) == 10, "blocks are of the whole data, not of a batch"
+    assert all(len(column) == 10 for column in samples.values())
+    assert cell.metrics["accuracy"] == samples["correct"].mean()
+    clean = records.samples(records.cells(kind="clean")[0])
+    right = clean["correct"][np.isin(clean["index"], samples["index"])].sum()
+    broke = {key: value for key, value in cell.metrics.items() if key.startswith("broke ")}
+    assert "broke attack.apgd_t target 9" in broke
+    assert sum(broke.values()) == right - samples["correct"].sum()
+    examples = records.examples(cell)
+    batch, _ = data.test.fetch([int(np.flatnonzero(data.test.sample_index == samples["index"][0])[0])])
+    np.testing.assert_array_equal(examples["before"][0], batch.image[0])
 
 
 def test_a_second_run_measures_nothing_and_a_changed_model_everything(measured, data):
@@ -226,7 +307,7 @@ def test_figures_follow_from_the_records(measured):
     by_hand = np.mean([c.metrics["accuracy"] for c in records.cells(model="a", kind="operator")])
     assert figures["corruption_accuracy"] == pytest.approx(by_hand)
     assert figures["mean_corruption_error"] == pytest.approx(1 - by_hand)
-    assert figures["robust_accuracy"] == figures["pgd@0.1"] <= figures["pgd@0"]
+    assert figures["robust_accuracy"] == figures["pgd@0.1"] <= figures["pgd@1e-06"]
     assert 0 <= figures["ood_auroc"] <= 1
     assert {"temperature", "ece_scaled", "texture_knn_auroc", "worst_cohort_accuracy"} <= set(figures)
 

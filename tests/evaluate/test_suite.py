@@ -32,6 +32,24 @@ def test_clean_is_always_measured_and_each_condition_is_one_cell():
     assert [p.scenario for p in plans if p.kind == "ood"] == ["foreign"]
 
 
+def test_a_minimal_norm_attack_runs_once_and_an_attack_without_limit_needs_no_eps():
+    plans = [
+        *suite(
+            near={"attack": "attack.fmn", "eps": [0.1, 0.2], "seeds": [0, 1]}, turned={"attack": "attack.spatial"}
+        ).plans()
+    ]
+    assert [(p.kind, p.severity, p.seed, p.basis) for p in plans if p.scenario == "near"] == [
+        ("nearest", 0.0, 0, ""),
+        ("attack", 0.1, 0, "nearest"),
+        ("attack", 0.2, 0, "nearest"),
+        ("nearest", 0.0, 1, ""),
+        ("attack", 0.1, 1, "nearest"),
+        ("attack", 0.2, 1, "nearest"),
+    ]
+    assert [(p.kind, p.severity, p.basis) for p in plans if p.scenario == "turned"] == [("attack", 0.0, "")]
+    assert [p.severity for p in suite(turned={"attack": "attack.spatial"}).plans() if p.kind == "masking"] == [0.0]
+
+
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
@@ -41,7 +59,15 @@ def test_clean_is_always_measured_and_each_condition_is_one_cell():
         ({"operators": ["image.brightness"], "severities": [6]}, "severities must be among 1 to 5"),
         ({"operators": ["image.brightnes"]}, "did you mean 'image.brightness'"),
         ({"operators": ["attack.pgd"]}, "no operator with severities"),
-        ({"attack": "attack.pgd", "eps": [-0.1]}, "eps must be >= 0"),
+        ({"attack": "attack.pgd", "eps": [-0.1]}, "eps must be > 0"),
+        ({"attack": "attack.spatial", "eps": [float("inf")]}, "finite"),
+        ({"attack": "attack.pgd", "eps": [0]}, "clean accuracy is always measured"),
+        ({"attack": "attack.pgd", "eps": [8]}, "did you mean 8/255"),
+        ({"attack": {"attack.pgd": {"eps": 0.1}}, "eps": [0.1]}, "eps stands beside the attack"),
+        ({"attack": {"attack.pgd": {"stepps": 1}}, "eps": [0.1]}, "did you mean 'steps'"),
+        ({"attack": "attack.fmn"}, "attack and eps go together: `attack: attack.fmn`"),
+        ({"attack": "image.brightness", "eps": [0.1]}, "is no attack on tensors"),
+        ({"operators": ["image.brightness"], "eps": [0.1]}, "eps is for an attack"),
         ({"attack": "attack.text_char", "eps": [0.1]}, "'attack.text_char' attacks texts, not images"),
         ({"attack": "attack.pgd", "eps": [0.1], "stepz": 3}, "unknown key"),
     ],
