@@ -275,7 +275,7 @@ def trained():
 def standard_and_fast():
     model, x, y = trained()
     return [
-        robustaug.create(name, eps=0.15)(model, x, y, Keys.of(0, len(x)))
+        robustaug.create(name, eps=0.2)(model, x, y, Keys.of(0, len(x)))
         for name in ("attack.autoattack", "attack.autoattack_fast")
     ]
 
