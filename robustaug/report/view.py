@@ -132,7 +132,7 @@ class View:
             of = operator if isinstance(operator, str) else next(iter(operator), "")
             name = f"{name.replace(' ', '-')} {words(of.split('.')[-1])}"
         if name in _ADJECTIVES:
-            name += " attack"
+            name = f"the {name} attack"
         norm = _NORMS.get(str(spec[1].get("norm", "")).lower())
         name = f"{name} ({norm})" if norm else name
         twins = [s for s in self.scenarios("attack") if s != scenario and self._attack_spec(s) == spec]
