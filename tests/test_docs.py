@@ -87,7 +87,7 @@ def test_the_experiment_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    loader, fast, direct = blocks("README.md", "python")
+    curve, loader, fast, direct = blocks("README.md", "python")
     dataset = torch.utils.data.TensorDataset(torch.rand(4, 3, 16, 16), torch.arange(4))
     made = run(loader.replace('device="cuda"', 'device="cpu"'), dataset=dataset)
     images, labels = next(iter(made["loader"]))[:2]
@@ -100,6 +100,16 @@ def test_the_python_of_the_readme_runs(tmp_path):
     scope = run(direct, **given, mean=[0.5] * 3, std=[0.2] * 3)
     assert scope["blurred"].shape == images.shape
     assert scope["result"].success.shape == (4,)
+    scope = run(curve, robustaug=robustaug, images=images, labels=labels, model=network.eval())
+    assert (scope["curve"].accuracy[1:] <= scope["curve"].accuracy[:-1]).all()
+
+
+def test_the_readme_names_every_attack():
+    known = {entry.removeprefix("attack.") for entry in robustaug.list(kind="attack") if entry.startswith("attack.")}
+    [table] = re.findall(r"^\| family \|.*?\n\n", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    named = re.findall(r"`([a-z_0-9]+)`", table)
+    assert sorted(named) == sorted({*named}), "each once"
+    assert {*named} - {"tolerance"} == known
 
 
 def commands(document: str) -> list[list[str]]:

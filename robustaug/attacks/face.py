@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.ask import Ask
+from robustaug.attacks.hyperplane import step_onto
 from robustaug.attacks.state import State
-from robustaug.attacks.threat import NORMS, Ball, per_row
+from robustaug.attacks.threat import Ball
+
+NEAR = 1e-4
+"""A gap is closed but for this share: the step onto a boundary is found to rounding."""
 
 
 class Face(NamedTuple):
@@ -50,34 +54,7 @@ def nearest_face(ask: Ask, state: State, ball: Ball, classes: int, rank: int = 0
 
 def _way(ball: Ball, x: Tensor, gap: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Return the shortest change (B, ...) that closes the gap (B,) along the slope, and its length (B,)."""
-    least, most = ball.bounds
-    uphill = -per_row(gap.sign(), slope) * slope
-    room = torch.where(uphill > 0, most - x, x - least).double()
-    steep = torch.where(room > 0, uphill.double().abs(), 0.0)
-    if ball.norm.name in ("L0", "L1"):
-        amount = _fewest(gap.abs(), steep.flatten(1), room.flatten(1), whole=ball.norm.name == "L0").reshape(x.shape)
-        lacking = (steep * amount.nan_to_num(posinf=0.0)).flatten(1).sum(1) < gap.abs() * (1 - 1e-9)
-        way = amount * uphill.sign()
-        return way.to(x.dtype), torch.where(lacking, torch.inf, NORMS[ball.norm.name].measure(way))
-    dual = torch.linalg.vector_norm(steep.flatten(1), ord=ball.norm.dual, dim=1)
-    direction = ball.norm.steepest(steep) * uphill.sign()
-    distance = torch.where(dual > 0, gap.abs() / dual.clamp_min(1e-300), torch.inf)
-    return (per_row(distance.nan_to_num(posinf=0.0), direction) * direction).to(x.dtype), distance
-
-
-def _fewest(gap: Tensor, steep: Tensor, room: Tensor, whole: bool) -> Tensor:
-    """Return how far each value (B, D) moves if those that bring most move first, until the gap is closed.
-
-    Where `whole`, a value moves to the end of its room, and those move first that bring most so; otherwise no
-    farther than it must, and the steepest first.
-    """
-    gain = torch.where(steep > 0, steep * room, 0.0)
-    order = (gain if whole else steep).argsort(dim=1, descending=True, stable=True)
-    gain, sorted_steep, sorted_room = (v.gather(1, order) for v in (gain, steep, room))
-    before = torch.zeros_like(gain)
-    before[:, 1:] = gain.cumsum(1)[:, :-1]
-    need = (gap[:, None] - before).clamp_min(0)
-    amount = torch.where(sorted_steep > 0, torch.minimum(need / sorted_steep.clamp_min(1e-300), sorted_room), 0.0)
-    if whole:
-        amount = torch.where((need > 0) & (sorted_steep > 0) & sorted_room.isfinite(), sorted_room, amount)
-    return torch.zeros_like(amount).scatter(1, order, amount)
+    way = step_onto(ball, x, slope, -gap)
+    closed = (way.double() * slope.double()).flatten(1).sum(1).abs()
+    lacking = closed < gap.abs() * (1 - NEAR)
+    return way, torch.where(lacking, torch.inf, ball.norm.measure(way))

@@ -20,7 +20,7 @@ def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
     Where the box does not reach the hyperplane, d goes as near to it as the box allows. Croce & Hein 2020,
     arXiv:1907.02044, section 2.2. In Linf and L2 the gain of a step of size t is concave in t and made of straight
     pieces, so Newton's method climbs to the root from below in a few steps and no sorting is needed; in L1 the values
-    with the steepest slopes go first.
+    with the steepest slopes go first, and in L0 those that bring most, to the end of their room.
 
     Args:
         ball: gives the norm, the box and the mask; its radius does not count.
@@ -38,6 +38,8 @@ def step_onto(ball: Ball, x: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
     size = slope.abs()
     if ball.norm.name == "L1":
         way = _steepest_first(size, room, rise.abs())
+    elif ball.norm.name == "L0":
+        way = _farthest_first(size, room, rise.abs())
     elif ball.norm.name == "Linf":
         way = room.minimum(_time(size, room, rise.abs()).to(x.dtype)[:, None])
         way = torch.where(size > 0, way, 0)
@@ -71,4 +73,19 @@ def _steepest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     left = (wanted.to(size.dtype)[:, None] - before).clamp_min(0)
     way = (left / sizes.clamp_min(torch.finfo(size.dtype).tiny)).minimum(rooms)
     way = torch.where(sizes > 0, way, 0.0)
+    return torch.zeros_like(way).scatter(1, order, way)
+
+
+def _farthest_first(size: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
+    """Return how far each value goes (B, D), those that bring most first and all the way, until the gain is `wanted`.
+
+    Where there is no end, no farther than it takes.
+    """
+    gain = torch.where(size > 0, size * room, 0.0)
+    order = gain.argsort(dim=1, descending=True, stable=True)
+    gains, sizes, rooms = (values.gather(1, order) for values in (gain, size, room))
+    before = torch.nn.functional.pad(gains.cumsum(1)[:, :-1], (1, 0))
+    left = (wanted.to(size.dtype)[:, None] - before).clamp_min(0)
+    enough = torch.where(rooms.isinf(), left / sizes.clamp_min(torch.finfo(size.dtype).tiny), rooms)
+    way = torch.where((left > 0) & (sizes > 0), enough, 0.0)
     return torch.zeros_like(way).scatter(1, order, way)

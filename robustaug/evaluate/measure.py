@@ -30,6 +30,8 @@ from robustaug.rng import Keys, subset
 from robustaug.trust import calibration, ood
 
 Columns = dict[str, np.ndarray]
+BROKE = "broke "
+"""Begins the names of metrics that count what each attack of an ensemble broke."""
 
 
 class Measured(NamedTuple):
@@ -197,7 +199,7 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         metrics["asked"] = float(asked)
     changed = samples["success"] & (samples["norm"] > 0)
     parts = broke(attack, torch.from_numpy(samples["by"][changed]))
-    metrics |= {f"broke {name}": float(count) for name, count in parts.items()} if len(parts) > 1 else {}
+    metrics |= {f"{BROKE}{name}": float(count) for name, count in parts.items()} if len(parts) > 1 else {}
     return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
 
 

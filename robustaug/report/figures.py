@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustaug.evaluate.records import Cell
-from robustaug.evaluate.statistics import wilson
+from robustaug.evaluate.statistics import anytime, wilson
 from robustaug.report.view import Model, mean_metric, percent
 
 Spec = dict[str, Any]
@@ -158,15 +158,20 @@ def dots(series: Sequence[Series], names: Sequence[str], x_title: str, percent: 
 def accuracy_series(model: Model, points: Sequence[tuple[float, Sequence[Cell]]]) -> Series:
     """Return the mean accuracy of the cells at each x, with its interval."""
     y = [mean_metric(cells, "accuracy") for _, cells in points]
-    bounds = [accuracy_bounds(value, cells[0].n) for value, (_, cells) in zip(y, points, strict=True)]
+    bounds = [accuracy_bounds(cells) for _, cells in points]
     return Series(model, [x for x, _ in points], y, [low for low, _ in bounds], [high for _, high in bounds])
 
 
-def accuracy_bounds(accuracy: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval; several seeds count once, since they measured the same n samples."""
+def accuracy_bounds(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean accuracy; several seeds count once, since they measured the same samples.
+
+    It is Wilson's or, where the attack itself decided when to stop, one that holds whenever it does.
+    """
+    accuracy, n = mean_metric(cells, "accuracy"), min(cell.n for cell in cells)
     if n < 1 or not np.isfinite(accuracy):
         return float("nan"), float("nan")
-    found = wilson(round(accuracy * n), n)
+    interval = anytime if any("asked" in cell.metrics for cell in cells) else wilson
+    found = interval(round(accuracy * n), n)
     return found.low, found.high
 
 

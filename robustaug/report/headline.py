@@ -10,7 +10,7 @@ import numpy as np
 from robustaug.evaluate import summary
 from robustaug.evaluate.suite import middle
 from robustaug.report.differences import Difference, Differences
-from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed
+from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed, within
 
 Figures = Mapping[str, Mapping[str, float]]
 """By model, then by figure, as `summary.figures` returns them."""
@@ -96,15 +96,15 @@ def measures(view: View, figures: Figures, differences: Differences) -> list[Mea
 
 def _attack_measures(view: View, scenario: str, differences: Differences) -> list[Measure]:
     eps = budgets(view, scenario)
-    notes = {eps[-1]: "the one budget measured"} if len(eps) == 1 else {middle(eps): "middle budget"}
-    notes.setdefault(eps[-1], "largest budget")
+    alone = "the one budget measured" if eps[-1] else "its own parameters are the limit"
+    notes = {middle(eps): "middle budget"} | {eps[-1]: "largest budget" if len(eps) > 1 else alone}
     name = view.attack_name(scenario)
     return [
         Measure(
             "attack",
-            f"Accuracy under {name} at ε = {budget(value)}",
+            f"Accuracy under {within(name, value)}",
             note,
-            f"under {name} at {budget(value)}",
+            f"under {name} at {budget(value)}" if value else f"under {name}",
             lambda m, e=value: mean_metric([c for c in view.of("attack", m, scenario) if c.severity == e], "accuracy"),
             lambda m, e=value: differences.of(m, "attack", scenario, e),
         )

@@ -175,9 +175,10 @@ def _comparisons(view: View, differences: Differences) -> Table | None:
         for row in differences.rows(model.name):
             name = view.attack_name(row.scenario) if row.kind == "attack" else words(row.scenario)
             grade = f", ε = {budget(row.severity)}" if row.kind == "attack" else f", severity {row.severity:g}"
+            grade = grade if row.severity else ""  # clean, or an attack without a budget
             rows.append(
                 [
-                    name if row.kind == "clean" else name + grade,
+                    name + grade,
                     model.name,
                     f"{row.n:,}",
                     percent(row.accuracy_a),

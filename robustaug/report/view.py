@@ -15,6 +15,8 @@ NARROW_SPACE = "\u202f"
 _INITIALISMS = frozenset(
     ["pgd", "fgsm", "bim", "mim", "apgd", "ce", "dlr", "cw", "ddn", "fmn", "fab", "spsa", "eot", "jpeg"]
 )
+_NAMES = {"autoattack": "AutoAttack", "deepfool": "DeepFool", "hopskipjump": "HopSkipJump"}
+_ADJECTIVES = {"spatial", "colour", "flow", "universal", "boundary", "square"}
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -125,9 +127,14 @@ class View:
         spec = self._attack_spec(scenario)
         if spec is None:
             return scenario
-        words = " ".join(w.upper() if w in _INITIALISMS else w for w in spec[0].removeprefix("attack.").split("_"))
+        name = words(spec[0].removeprefix("attack."))
+        if operator := spec[1].get("operator"):
+            of = operator if isinstance(operator, str) else next(iter(operator), "")
+            name = f"{name.replace(' ', '-')} {words(of.split('.')[-1])}"
+        if name in _ADJECTIVES:
+            name = f"the {name} attack"
         norm = _NORMS.get(str(spec[1].get("norm", "")).lower())
-        name = f"{words} ({norm})" if norm else words
+        name = f"{name} ({norm})" if norm else name
         twins = [s for s in self.scenarios("attack") if s != scenario and self._attack_spec(s) == spec]
         return f"{name}, {scenario}" if twins else name
 
@@ -157,8 +164,8 @@ def mean_metric(cells: Sequence[Cell], name: str) -> float:
 
 
 def words(name: str) -> str:
-    """Return an operator's or source's name as words: "gaussian_noise" becomes "gaussian noise"."""
-    return " ".join(w.upper() if w in _INITIALISMS else w for w in name.split("_"))
+    """Return an operator's, attack's or source's name as words: "gaussian_noise" becomes "gaussian noise"."""
+    return " ".join(w.upper() if w in _INITIALISMS else _NAMES.get(w, w) for w in name.split("_"))
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -176,6 +183,11 @@ def budget(eps: float) -> str:
     short = f"{eps:.4g}"
     steps = eps * 255
     return f"{round(steps)}/255" if len(short) > 4 and abs(steps - round(steps)) < 1e-3 else short
+
+
+def within(text: str, eps: float) -> str:
+    """Return words on an attack with its budget: "PGD at ε = 0.1"; the words alone where there is none."""
+    return f"{text} at ε = {budget(eps)}" if eps else text
 
 
 def signed(value: float, digits: int = 1) -> str:
