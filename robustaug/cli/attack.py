@@ -96,20 +96,13 @@ def _breakdown(found: Assault) -> Table:
 def _print_json(found: Assault, spec: dict[str, Any], out: Path | None) -> None:
     import json
 
+    from robustaug.cli.outcome import finite
+
     content = {"attack": spec, "witnesses": None if out is None else str(out)}
     content |= {key: value for key, value in found._asdict().items() if key not in ("witnesses", "findings")}
     content |= {key: value._asdict() for key, value in (("clean", found.clean), ("robust", found.robust))}
     content["findings"] = None if found.findings is None else [finding._asdict() for finding in found.findings]
-    typer.echo(json.dumps(_finite(content)))
-
-
-def _finite(value: Any) -> Any:
-    """Return the same with None for NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    typer.echo(json.dumps(finite(content)))
 
 
 def _print(found: Assault, attack: str, data: str, out: Path | None) -> None:

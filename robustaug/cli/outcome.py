@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -42,12 +43,21 @@ def finish(outcome: Outcome, as_json: bool) -> None:
         gates = {name: [g._asdict() for g in results] for name, results in outcome.gates.items()}
         content = {"folder": str(outcome.folder), "report": str(page), "figures": outcome.figures, "gates": gates}
         content |= {"limits": outcome.limits}
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps(finite(content)))
     else:
         _print(outcome)
         typer.echo(f"report: {page}")
     if not outcome.passed:
         raise typer.Exit(1)
+
+
+def finite(value: Any) -> Any:
+    """Return the same with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_training(trained: Trained) -> None:
