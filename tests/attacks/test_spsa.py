@@ -133,7 +133,7 @@ def test_probes_leave_masked_values_alone():
     recorded = Recorded(model)
     state, ask = begin(spsa, recorded, x, y, mask)
     assert not spsa.estimate(state, ask)[~mask].any()
-    probes = recorded.points[-1].unflatten(0, (12, 16))
+    probes = torch.cat(recorded.points)[-12 * 16 :].unflatten(0, (12, 16))
     assert torch.equal(probes[:, 3][~mask], x[~mask])
 
 
