@@ -191,8 +191,9 @@ def _validate(recipe: Recipe, model: Classifier, source: Source, device: torch.d
     stood = seen = 0
     for batch in batches(source, recipe.batch_size, subset(len(source), recipe.validation_limit, recipe.seed)):
         keys = Keys.of(recipe.seed, batch.index).fold("validation").to(device)
-        stood += int((~attack(model, *_on(device, batch), keys=keys).success).sum())
-        seen += len(batch.label)
+        result = attack(model, *_on(device, batch), keys=keys)
+        stood += int((~result.success & result.tried).sum())
+        seen += int(result.tried.sum())
     return figures | {"val_robust_accuracy": stood / seen}
 
 
