@@ -211,6 +211,18 @@ def list(kind: str | None = None, modality: str | None = None, tag: str | None =
     )
 
 
+def check_parameters(name: str, params: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse parameters that the thing called `name` does not have.
+
+    Raises:
+        TypeError: names the first one, the nearest known ones, and all.
+    """
+    known = [*known]
+    for key in params:
+        if key not in known:
+            raise TypeError(f"{name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x' or 'y'?" for the nearest known words, or an empty string."""
     near = difflib.get_close_matches(word, tuple(known), n=3, cutoff=0.6)

@@ -20,7 +20,7 @@ from robustaug.attacks.session import Session
 from robustaug.attacks.state import AttackResult, State
 from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.config import parse_ratio
-from robustaug.registry import did_you_mean
+from robustaug.registry import check_parameters
 from robustaug.rng import Keys
 
 
@@ -53,12 +53,7 @@ class Attack:
     box: tuple[Any, Any] = (0.0, 1.0)
 
     def __new__(cls, *args: Any, **params: Any) -> Attack:
-        known = [f.name for f in fields(cls)]
-        for key in params:
-            if key not in known:
-                raise TypeError(
-                    f"{cls.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
-                )
+        check_parameters(cls.name, params, [f.name for f in fields(cls)])
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -154,19 +149,14 @@ class Attack:
 
     def spec(self) -> dict[str, Any]:
         """Return {name: parameters that differ from the defaults}."""
-        usual = {f.name: f.default for f in fields(self)} | {"eps": self.usual_eps()}
-        params = {key: plain(getattr(self, key)) for key in usual}
-        return {self.name: {key: value for key, value in params.items() if value != plain(usual[key])}}
+        return spec_of(self, eps=self.usual_eps())
 
     def __repr__(self) -> str:
-        [(name, params)] = self.spec().items()
-        return f"robustaug.create({', '.join([repr(name), *(f'{k}={written(v)}' for k, v in params.items())])})"
+        return created(self.spec())
 
     def check_count(self, key: str, least: int = 1) -> None:
         """Refuse what is no whole number >= `least`."""
-        value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{self.name}: {key} must be a whole number >= {least}, got {value!r}")
+        check_count(self.name, key, getattr(self, key), least)
 
     def check_flag(self, key: str) -> None:
         """Refuse what is neither true nor false."""
@@ -207,6 +197,19 @@ def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def spec_of(attack: Any, **usual: Any) -> dict[str, Any]:
+    """Return {name: parameters that differ from the defaults}; `usual` holds defaults that are not in the fields."""
+    defaults = {f.name: f.default for f in fields(attack)} | usual
+    params = {key: plain(getattr(attack, key)) for key in defaults}
+    return {attack.name: {key: value for key, value in params.items() if value != plain(defaults[key])}}
+
+
+def created(spec: dict[str, Any]) -> str:
+    """Return the call that makes the attack of a spec, as Python reads it."""
+    [(name, params)] = spec.items()
+    return f"robustaug.create({', '.join([repr(name), *(f'{k}={written(v)}' for k, v in params.items())])})"
+
+
 def plain(value: Any) -> Any:
     """Return a parameter as YAML and JSON can hold it: tuples and tensors as lists."""
     if isinstance(value, Tensor):
@@ -219,6 +222,16 @@ def written(value: Any) -> str:
     if isinstance(value, float) and math.isinf(value):
         return f"float('{value}')"
     return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else repr(value)
+
+
+def check_count(name: str, key: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number >= `least`.
+
+    Raises:
+        ValueError: names the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: {key} must be a whole number >= {least}, got {value!r}")
 
 
 def check_choice(name: str, key: str, value: Any, known: Any) -> None:

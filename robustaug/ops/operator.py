@@ -14,7 +14,7 @@ from torch import Tensor
 from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.program import Kernel, Step
 from robustaug.ops.space import Space
-from robustaug.registry import did_you_mean
+from robustaug.registry import check_parameters
 from robustaug.rng import Keys
 
 Params = dict[str, Any]
@@ -50,12 +50,7 @@ class Operator:
         """
         if not isinstance(p, (int, float)) or not 0 <= p <= 1:
             raise ValueError(f"{self.name}: p must be in [0, 1], got {p!r}")
-        for key in params:
-            if key not in self.declared:
-                known = [*self.declared, "p", "severity"]
-                raise TypeError(
-                    f"{self.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
-                )
+        check_parameters(self.name, params, [*self.declared, "p", "severity"])
         self.p = float(p)
         spaces = dict(self.declared)
         if severity is not None:

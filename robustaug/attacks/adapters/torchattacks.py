@@ -28,7 +28,7 @@ from robustaug.attacks.inputs import read_eps
 from robustaug.attacks.session import Spent
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
-from robustaug.registry import Entry, did_you_mean
+from robustaug.registry import Entry, check_parameters, did_you_mean
 
 _OURS = {
     "MultiAttack": "several scenarios, or one attack after the other",
@@ -92,11 +92,7 @@ class TorchAttack(Attack):
 
     def __new__(cls, **params: Any) -> TorchAttack:
         known = [*cls.usual, *(key for key in OWN if key not in cls.usual and (key != "eps" or cls.budget is None))]
-        for key in params:
-            if key not in known:
-                raise TypeError(
-                    f"{cls.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
-                )
+        check_parameters(cls.name, params, known)
         return object.__new__(cls)
 
     def __init__(self, **params: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robustaug.attacks.attack import check_choice, check_number, plain
+from robustaug.attacks.attack import check_choice, check_count, check_number, created, spec_of
 from robustaug.attacks.losses import margin
 from robustaug.attacks.text import driver
 from robustaug.attacks.text.asking import TextAsk
@@ -19,7 +19,7 @@ from robustaug.attacks.text.driver import TextAttackResult
 from robustaug.attacks.text.search import Candidate, Task, replaced
 from robustaug.attacks.text.sentence import Sentence
 from robustaug.ops.text.wordnet import FUNCTION_WORDS
-from robustaug.registry import did_you_mean
+from robustaug.registry import check_parameters
 from robustaug.rng import Keys
 
 UNITS = ("word", "character")
@@ -67,12 +67,7 @@ class TextAttack:
     width: int = 1
 
     def __new__(cls, *args: Any, **params: Any) -> TextAttack:
-        known = [f.name for f in fields(cls)]
-        for key in params:
-            if key not in known:
-                raise TypeError(
-                    f"{cls.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
-                )
+        check_parameters(cls.name, params, [f.name for f in fields(cls)])
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -114,9 +109,7 @@ class TextAttack:
 
     def check_count(self, key: str, least: int = 1) -> None:
         """Refuse what is no whole number >= `least`."""
-        value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{self.name}: {key} must be a whole number >= {least}, got {value!r}")
+        check_count(self.name, key, getattr(self, key), least)
 
     def prepare(self, model: Any) -> None:
         """Refuse what the attack cannot work with, before any search.
@@ -214,10 +207,7 @@ class TextAttack:
 
     def spec(self) -> dict[str, Any]:
         """Return {name: parameters that differ from the defaults}."""
-        usual = {f.name: f.default for f in fields(self)}
-        params = {key: plain(getattr(self, key)) for key in usual}
-        return {self.name: {key: value for key, value in params.items() if value != plain(usual[key])}}
+        return spec_of(self)
 
     def __repr__(self) -> str:
-        [(name, params)] = self.spec().items()
-        return f"robustaug.create({', '.join([repr(name), *(f'{k}={v!r}' for k, v in params.items())])})"
+        return created(self.spec())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustaug import registry
 from robustaug.ops.operator import Operator, Params
-from robustaug.registry import Entry, did_you_mean
+from robustaug.registry import Entry, check_parameters, did_you_mean
 from robustaug.rng import Keys
 
 
@@ -31,11 +31,7 @@ class Foreign(Operator):
 
     def __init__(self, p: float | None = None, **params: Any) -> None:
         known = inspect.signature(self.target).parameters
-        for key in params:
-            if key not in known:
-                raise TypeError(
-                    f"{self.name} has no parameter {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}"
-                )
+        check_parameters(self.name, params, known)
         self.usual_p = float(known["p"].default) if "p" in known else 1.0
         super().__init__(p=self.usual_p if p is None else p)
         self.params = params
