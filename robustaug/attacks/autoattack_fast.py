@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from robustaug.attacks.anytime import anytime_interval
 from robustaug.attacks.apgd import APGD, APGDT
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
@@ -129,7 +129,7 @@ class AutoAttackFast(Attack):
         while notes["current"] is not None or (notes["todo"] and len(session.standing(rows))):
             form = notes["current"]
             if form is None:  # otherwise a checkpoint lies within it
-                form = max(notes["todo"], key=lambda form: (self._worth(form, known[form], session), -form))
+                form = max(notes["todo"], key=lambda form: (self._worth(form, known[form]), -form))
                 notes |= {"current": form, "standing": len(session.standing(rows))}
             attack = self._form(form)
             number = notes["turn"] * arms + form % arms
@@ -150,13 +150,11 @@ class AutoAttackFast(Attack):
         about["broken"] += int(((session.by[rows] == number) & ~session.wrong[rows]).sum())
         about["tried"] += session.notes["standing"]
         about["seen"] += len(rows)
-        price = 1.0 if isinstance(self._form(form), Square) else 1.0 + BACKWARD
-        about["cost"] += price * float((session.forwards - session.mark)[rows].sum())
+        about["cost"] += _price(self._form(form)) * float((session.forwards - session.mark)[rows].sum())
 
-    def _worth(self, form: int, about: dict[str, Any], session: Session) -> float:
+    def _worth(self, form: int, about: dict[str, Any]) -> float:
         """Return the share of samples that a form is expected to break, for its cost a sample."""
-        attack = self._form(form)
-        price = attack.steps * (1.0 if isinstance(attack, Square) else 1.0 + BACKWARD)
+        price = self._form(form).steps * _price(self._form(form))
         expected = EXPECTED / (1 + form)  # the arms are listed by what one expects of them
         share = (about["broken"] + PRIOR * expected) / (about["tried"] + PRIOR)
         return share / ((about["cost"] + PRIOR * price) / (about["tried"] + PRIOR))
@@ -173,31 +171,6 @@ class AutoAttackFast(Attack):
         raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its attacks")
 
 
-def anytime_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Return where a share lies, given `hits` in `trials` so far; with `confidence` true after every trial at once.
-
-    The confidence sequence of the uniform mixture (Robbins 1970, Annals of Mathematical Statistics 41): the shares
-    whose likelihood is at least 1 - confidence times the mixture's.
-
-    >>> low, high = anytime_interval(90, 100, 0.95)
-    >>> round(low, 2), round(high, 2)
-    (0.77, 0.97)
-    """
-    if not trials:
-        return 0.0, 1.0
-    mixture = math.lgamma(hits + 1) + math.lgamma(trials - hits + 1) - math.lgamma(trials + 2)
-    least = mixture + math.log(1 - confidence)
-
-    def likely(share: float) -> bool:
-        wins = hits * math.log(share) if hits else 0.0
-        losses = (trials - hits) * math.log1p(-share) if trials > hits else 0.0
-        return wins + losses >= least
-
-    def edge(outside: float, inside: float) -> float:
-        for _ in range(60):
-            middle = (outside + inside) / 2
-            outside, inside = (outside, middle) if likely(middle) else (middle, inside)
-        return outside
-
-    share = hits / trials
-    return (edge(0.0, share) if hits else 0.0), (edge(1.0, share) if hits < trials else 1.0)
+def _price(attack: Attack) -> float:
+    """Return what a step of an attack costs a sample, in forward passes."""
+    return 1.0 if isinstance(attack, Square) else 1.0 + BACKWARD

@@ -102,20 +102,7 @@ def run(
         None if mask is None else mask_rows(mask, x)[share],
         execution,
     )
-    params = {}
-    for key, (shape, dtype) in _params(result).items():
-        nothing = torch.zeros(len(result.norm), *shape, dtype=dtype, device=x.device)
-        params[key] = gathered(result.params.get(key, nothing), len(x))
-    columns = (gathered(column, len(x)) for column in result if isinstance(column, Tensor))
-    return AttackResult(*columns, params=params)
-
-
-def _params(result: AttackResult) -> dict[str, tuple[Any, Any]]:
-    """Return shape and dtype of every process's parameters: where nothing broke, a process has none."""
-    own = {key: (tuple(value.shape[1:]), value.dtype) for key, value in result.params.items()}
-    every: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(every, own)
-    return dict(sorted({key: kind for some in every for key, kind in some.items()}.items()))
+    return AttackResult(*(gathered(column, len(x), x.device) for column in result))
 
 
 def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -131,10 +118,10 @@ def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> No
         raise ValueError("the processes were given different attacks, models or samples; give all of them the same")
 
 
-def gathered(rows: Any, total: int) -> Any:
+def gathered(rows: Any, total: int, device: torch.device | None = None) -> Any:
     """Return the rows of all processes, (total, ...), from this one's; of a dict of tensors, each entry's.
 
-    Where a process lacks an entry that another one has, its rows are zeros.
+    Where a process lacks an entry that another one has, its rows are zeros on `device`, the CPU when left out.
     """
     if isinstance(rows, Tensor):
         return _gathered_rows(rows, total)
@@ -145,7 +132,8 @@ def gathered(rows: Any, total: int) -> Any:
     whole = {}
     for name, empty in sorted(every.items()):
         value = rows.get(name)
-        whole[name] = _gathered_rows(empty.new_zeros(share, *empty.shape[1:]) if value is None else value, total)
+        mine = torch.zeros(share, *empty.shape[1:], dtype=empty.dtype, device=device) if value is None else value
+        whole[name] = _gathered_rows(mine, total)
     return whole
 
 

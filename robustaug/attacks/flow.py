@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robustaug.attacks.adam import adam
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.diversity import check_images
@@ -23,9 +24,6 @@ from robustaug.ops.image.motion import grid
 from robustaug.ops.image.resample import read_at
 from robustaug.registry import register
 from robustaug.rng import uniform_field
-
-DECAY, SQUARED_DECAY, TINY = 0.9, 0.999, 1e-8
-"""Adam's constants (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1)."""
 
 
 @register("attack.flow", tags={"gradient", "image"})
@@ -73,7 +71,7 @@ class Flow(Attack):
         return start.at(self.made(start.ball, flow), flow=flow, mean=nothing, square=nothing)
 
     def step(self, state: State, ask: Ask) -> State:
-        flow, count = state.memory["flow"], state.steps + 1
+        flow, taken = state.memory["flow"], torch.full_like(state.label, state.steps)
         answer = ask.made_from({"flow": flow}).gradient(
             flow,
             self.objective,
@@ -81,9 +79,7 @@ class Flow(Attack):
             view=lambda flow, part: self.made(state.ball.take(part), flow),
         )
         grad = answer.grad - self.smoothness * _slope_of_roughness(flow)
-        mean = DECAY * state.memory["mean"] + (1 - DECAY) * grad
-        square = SQUARED_DECAY * state.memory["square"] + (1 - SQUARED_DECAY) * grad.square()
-        speed = (mean / (1 - DECAY**count)) / ((square / (1 - SQUARED_DECAY**count)).sqrt() + TINY)
+        speed, mean, square = adam(grad, state.memory["mean"], state.memory["square"], taken)
         rate = self.rate * self.reach * (1 - state.steps / self.steps)
         flow = (flow + rate * speed).clamp(-self.reach, self.reach)
         return state.moved(self.made(state.ball, flow), flow=flow, mean=mean, square=square)

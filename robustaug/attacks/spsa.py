@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robustaug.attacks.adam import adam
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
 from robustaug.attacks.probes import ask_each, chunks
@@ -17,7 +18,6 @@ from robustaug.registry import register
 from robustaug.rng import uniform_field
 
 RULES = ("adam", "steepest")
-MEAN, SQUARE, TINY = 0.9, 0.999, 1e-8
 
 
 @register("attack.spsa", tags={"score"})
@@ -62,25 +62,23 @@ class SPSA(Attack):
             self.check_number("step_size")
 
     @property
-    def adam(self) -> bool:
+    def takes_adam(self) -> bool:
         """Whether steps are Adam's."""
         return self.norm == "Linf" if self.rule is None else self.rule == "adam"
 
     def init(self, start: State, ask: Ask) -> State:
         x = start.ball.start(start.keys) if self.random_start else start.x
-        if not self.adam:
+        if not self.takes_adam:
             return start.at(x)
         return start.at(x, mean=torch.zeros_like(x), square=torch.zeros_like(x))
 
     def step(self, state: State, ask: Ask) -> State:
         ask.logits(state.x, self.objective, state.label)
         grad = self.estimate(state, ask)
-        if not self.adam:
+        if not self.takes_adam:
             return state.moved(state.ball.climb(state.x, grad, self._size(state, 2.5 / self.steps)))
-        turn = state.steps + 1
-        mean = MEAN * state.memory["mean"] + (1 - MEAN) * grad
-        square = SQUARE * state.memory["square"] + (1 - SQUARE) * grad**2
-        unit = mean / (1 - MEAN**turn) / ((square / (1 - SQUARE**turn)).sqrt() + TINY)  # about 1 in each value
+        taken = torch.full_like(state.label, state.steps)
+        unit, mean, square = adam(grad, state.memory["mean"], state.memory["square"], taken)
         size = self._size(state, 1 / 3) / state.ball.norm.of_ones(grad[0].numel())
         return state.moved(state.ball.project(state.x + per_row(size, unit) * unit), mean=mean, square=square)
 

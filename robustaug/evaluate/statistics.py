@@ -16,7 +16,7 @@ import torch
 from scipy.special import ndtri
 from scipy.stats import binom, binomtest
 
-from robustaug.attacks.autoattack_fast import anytime_interval
+from robustaug.attacks.anytime import anytime_interval
 from robustaug.rng import Keys
 
 _FEW_VALUES = 8  # up to here a resample is drawn as counts of values, beyond as indices
