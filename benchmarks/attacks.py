@@ -1,8 +1,8 @@
 """Attacks beside torchattacks: time, passes and robust accuracy on the same model, samples and threads, in one run.
 
 Run: robustaug run configs/cifar10.yaml     (trains the two models)
-     python benchmarks/attacks.py --data test.zip --robust runs/cifar10/models/robust/best.safetensors \\
-         --ordinary runs/cifar10/models/standard/best.safetensors [--json benchmarks/results/attacks.json]
+     python benchmarks/attacks.py --data test.zip --robust runs/cifar10/models/robust/best/model.safetensors \\
+         --ordinary runs/cifar10/models/standard/best/model.safetensors [--json benchmarks/results/attacks.json]
 
 The peer is the published AutoAttack's algorithm as torchattacks runs it, given its 100 steps and 9 targets (its own
 AutoAttack takes 10 steps); each of its attacks gets what the ones before left, as ours do. It needs the extra

@@ -46,6 +46,7 @@ FAMILIES: dict[str, Family] = {
     "data": Family("source", None, "robustaug.data"),
     "model": Family("model", None, "robustaug.models"),
     "ood": Family("score", None, "robustaug.trust.ood"),
+    "loss": Family("loss", None, "robustaug.train.losses"),
     "torchvision": Family("operator", "image", None, adapter="robustaug.ops.adapters.torchvision"),
     "albumentations": Family("operator", "image", None, adapter="robustaug.ops.adapters.albumentations"),
     "nlpaug": Family("operator", "text", None, adapter="robustaug.ops.adapters.nlpaug"),

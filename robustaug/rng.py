@@ -170,17 +170,27 @@ def subset(n: int, limit: int | None, seed: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def torch_seed(seed: int) -> Iterator[None]:
-    """Seed torch's own CPU generator inside the block and put its state back afterwards.
+def torch_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's own generators, the CPU's and that of `device`, inside the block; put their state back afterwards.
 
-    For code that offers no other way in, such as `torch.nn.init`.
+    For code that offers no other way in, such as `torch.nn.init` or dropout.
     """
+    on_cuda = device is not None and device.type == "cuda"
     state = torch.random.get_rng_state()
+    cuda_state = torch.cuda.get_rng_state(device) if on_cuda else None  # type: ignore[arg-type]
     try:
         torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            torch.cuda.default_generators[_number(device)].manual_seed(seed)
         yield
     finally:
         torch.random.set_rng_state(state)
+        if cuda_state is not None:
+            torch.cuda.set_rng_state(cuda_state, device)  # type: ignore[arg-type]
+
+
+def _number(device: torch.device | None) -> int:
+    return torch.cuda.current_device() if device is None or device.index is None else device.index
 
 
 def _compiled() -> ModuleType:

@@ -101,7 +101,7 @@ def test_another_seed_repeats_the_experiment_with_other_draws(outcome, config, t
 
 
 def test_a_trained_checkpoint_knows_its_model(outcome, config):
-    path = outcome.folder / "models/first/best.safetensors"
+    path = outcome.folder / "models/first/best/model.safetensors"
     model = experiment.load_model(experiment.ModelSource(checkpoint=str(path)))
     assert not model.training
     assert checkpoints.read_metadata(path)["model"] == {

@@ -109,7 +109,7 @@ def clean_logits(model: nn.Module, x: Tensor, batch_size: int | None) -> Tensor:
     return logits
 
 
-def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) -> Tensor:
+def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys, eps: float | None = None) -> Tensor:
     """Return the attack's last point for each sample: the inner step of adversarial training.
 
     No early stop, no best point, no verification, and no wait for the device. The caller chooses the model's mode
@@ -119,6 +119,7 @@ def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) 
         x: (B, ...) floating in the attack's box.
         y: (B,) int64.
         keys: one a sample.
+        eps: the budget; the attack's own when left out.
 
     Returns:
         (B, ...), without gradient.
@@ -127,7 +128,7 @@ def perturb(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, keys: Keys) 
         TypeError: y is not int64.
         ValueError: the attack has restarts or an eps beyond the box, or the model has no gradient.
     """
-    return last_state(attack, model, x, y, keys).x.detach()
+    return last_state(attack, model, x, y, keys, eps=eps).x.detach()
 
 
 def last_state(
@@ -138,21 +139,23 @@ def last_state(
     keys: Keys,
     target: Tensor | None = None,
     mask: Tensor | None = None,
+    eps: float | None = None,
 ) -> State:
     """Return where an attack that nobody watches ends; as `perturb`, with the target and the mask of `run`."""
+    budget = attack.eps if eps is None else eps
     if attack.restarts != 1:
         raise ValueError(f"{attack.name}: training takes one start a sample; set restarts to 1, not {attack.restarts}")
     check_classes("y", y, x)
     _check_target(attack, target, x)
     keys = _check_keys(keys, x)
     allowed = None if mask is None else mask_rows(mask, x)
-    eps = torch.full((len(x),), attack.eps, dtype=torch.float64, device=x.device)
-    check_eps(attack.eps, attack.threat, x[:1].numel())
+    rows = torch.full((len(x),), budget, dtype=torch.float64, device=x.device)
+    check_eps(budget, attack.threat, x[:1].numel())
     with torch.inference_mode(False), torch.enable_grad():
         x, y = x.detach().clone(), y.detach().clone()
         logits = _clean_if_wanted(attack, model, x) if len(x) else x.new_zeros(0, 1)
         label = labels_of(attack, y, target, keys, logits.shape[1]) if attack.targeted else y
-        start = State(attack.threat.around(x, eps, allowed), label, logits, keys.fold(0), x)
+        start = State(attack.threat.around(x, rows, allowed), label, logits, keys.fold(0), x)
         if not len(x):
             return start
         ask = Ask(lambda points: model(points.clone()), Execution())

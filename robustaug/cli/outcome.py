@@ -61,14 +61,23 @@ def finite(value: Any) -> Any:
 
 
 def show_training(trained: Trained) -> None:
-    """Print the best epoch and where its weights are."""
-    best = max(trained.history, key=lambda h: (h.get("val_robust_accuracy", 0.0), h["val_accuracy"]))
-    robust = f", {best['val_robust_accuracy']:.1%} under attack" if "val_robust_accuracy" in best else ""
-    typer.echo(
-        f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}: {best['val_accuracy']:.1%} validation accuracy"
-        f"{robust}; {trained.seconds:.0f} s"
-    )
+    """Print the best epoch, why training ended early if it did, and where the weights are."""
+    best = trained.best
+    if "epoch" in best:
+        which = f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}"
+    else:
+        which = f"none of {len(trained.history)} epochs kept the clean accuracy that the guard asks for; kept the start"
+    typer.echo(f"{which}: {_judged(best)}; {trained.seconds:.0f} s")
+    if trained.start and "epoch" in best:
+        typer.echo(f"before: {_judged(trained.start)}")
+    if trained.stopped:
+        typer.echo(f"stopped: {trained.stopped}")
     typer.echo(f"weights: {trained.checkpoint}")
+
+
+def _judged(figures: dict[str, float]) -> str:
+    robust = f", {figures['val_robust_accuracy']:.1%} under attack" if "val_robust_accuracy" in figures else ""
+    return f"{figures['val_accuracy']:.1%} validation accuracy{robust}"
 
 
 def _print(outcome: Outcome) -> None:

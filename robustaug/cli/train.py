@@ -40,6 +40,7 @@ def train(
             lambda done, total, figures: report_progress(f"train {recipe.name}", done, total, progress.glance(figures)),
         )
     if as_json:
-        typer.echo(json.dumps({"checkpoint": str(trained.checkpoint), "history": trained.history}))
+        content = {key: getattr(trained, key) for key in ("best", "start", "history", "stopped")}
+        typer.echo(json.dumps(outcome.finite({"checkpoint": str(trained.checkpoint)} | content)))
     else:
         outcome.show_training(trained)

@@ -17,7 +17,7 @@ from robustaug.data.fingerprint import digest
 from robustaug.data.images import Images
 from robustaug.data.quarantine import Damaged, Quarantine
 
-__all__ = ["Batch", "Damaged", "Quarantine", "Sample", "Source", "batches"]
+__all__ = ["Batch", "Damaged", "Quarantine", "Sample", "Source", "batches", "read"]
 
 
 class Sample(NamedTuple):
@@ -188,10 +188,12 @@ def batches(
         raise ValueError(f"workers must be >= 0, got {workers!r}")
     positions = torch.arange(len(source)) if order is None else torch.as_tensor(order, dtype=torch.int64)
     _check_positions(source, positions)
-    return _read(source, [chunk.tolist() for chunk in positions.split(batch_size) if len(chunk)], workers)
+    chunks = [chunk.tolist() for chunk in positions.split(batch_size) if len(chunk)]
+    return (batch for batch in read(source, chunks, workers) if len(batch.label))
 
 
-def _read(source: Source, chunks: list[list[int]], workers: int) -> Iterator[Batch]:
+def read(source: Source, chunks: Sequence[Sequence[int]], workers: int = 0) -> Iterator[Batch]:
+    """Read the samples at each chunk of positions as one batch; as `batches`, but a batch may be empty."""
     # a generator of its own: DataLoader would otherwise draw its workers' seed from torch's global one
     loader = DataLoader(
         _Chunks(source),
@@ -207,8 +209,7 @@ def _read(source: Source, chunks: list[list[int]], workers: int) -> Iterator[Bat
             found.update((row.index, row) for row in damaged)
             source.quarantine.add(damaged)
             source.check_damage(found)
-        if len(batch.label):
-            yield batch
+        yield batch
 
 
 class _Chunks(Dataset[tuple[Batch, list[Damaged]]]):

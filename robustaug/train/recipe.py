@@ -7,48 +7,70 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from robustaug import registry
+from robustaug.attacks.attack import Attack
 from robustaug.config import Ratio, Strict
-from robustaug.evaluate.suite import check_known
+from robustaug.evaluate.suite import check_known, make, make_attack, spec_name
 from robustaug.pipeline import build
+from robustaug.train.loss import Loss
+from robustaug.train.schedule import Curriculum, Optimizer
 
 Spec = str | dict[str, dict[str, Any] | None]
 """`name`, or `{name: parameters}`."""
 
 
 class TrainData(Strict):
-    """Where training reads from: sources of family `data`."""
+    """Where training reads from: sources of family `data`.
+
+    Attributes:
+        train, validation: labelled; validation chooses the epoch that is kept, so it must be held back.
+        unlabelled: whose labels are not looked at, for losses that learn from such samples too.
+        groups: metadata columns of `train` ("class" is one); samples with the same values are a group.
+    """
 
     train: Spec
     validation: Spec
+    unlabelled: Spec | None = None
+    groups: list[str] = []
 
 
-class Optimizer(Strict):
-    """The optimiser and its learning rate.
+class WeightPerturbation(Strict):
+    """Train at weights moved towards a greater loss: adversarial weight perturbation, on top of any loss.
+
+    Source: Wu et al. 2020, arXiv:2004.05884, equations 9 to 12.
 
     Attributes:
-        name: "sgd" (Nesterov momentum) or "adamw".
-        lr: the peak rate.
-        schedule: "one_cycle" (linear up over the first `warmup` share, cosine down to 0), "cosine" or "constant".
-        warmup: share of all steps in [0, 1), for one_cycle.
-        clip: the largest gradient norm, None for no limit.
+        gamma: length of the move as a share of each layer's norm; published 0.005.
+        from_epoch: the first epoch with it.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    clip: Annotated[float, Field(gt=0)] | None = None
+    gamma: Annotated[float, Field(gt=0)] = 0.005
+    from_epoch: Annotated[int, Field(ge=0)] = 0
 
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of one step: a pure function, so that resuming needs no schedule state."""
-        if self.schedule == "constant":
-            return self.lr
-        up = self.warmup * steps if self.schedule == "one_cycle" else 0.0
-        if step < up:
-            return self.lr * (step + 1) / (up + 1)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - up) / max(steps - up, 1)))
+
+class Averaging(Strict):
+    """Judge and keep an average of the weights instead of the last ones.
+
+    Attributes:
+        kind: "ema", exponential over steps; or "swa", even over epochs (Izmailov et al. 2018, arXiv:1803.05407), whose
+            batch statistics are taken anew in one more pass over the training data an epoch.
+        decay: of ema, reached from below: min(decay, (1 + n) / (10 + n)) after n steps.
+        from_epoch: of swa, the first epoch that counts.
+    """
+
+    kind: Literal["ema", "swa"] = "ema"
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    from_epoch: Annotated[int, Field(ge=0)] = 0
+
+
+class Guard(Strict):
+    """Keep only epochs whose clean accuracy stays near that of the checkpoint training starts from.
+
+    Attributes:
+        clean_drop: how much validation accuracy may fall, in [0, 1].
+    """
+
+    clean_drop: Annotated[Ratio, Field(ge=0, le=1)]
 
 
 class Recipe(Strict):
@@ -60,11 +82,28 @@ class Recipe(Strict):
         data: what to train and validate on; an experiment fills it in where it is left out.
         checkpoint: start from these weights instead of fresh ones (fine-tuning).
         augment: a pipeline: a list of operators, as in `Pipeline.from_yaml`.
-        attack: train on its adversarial examples (Madry et al. 2018, arXiv:1706.06083), made at every step.
+        strong: a pipeline on top of `augment`, for losses that compare views of a sample.
+        mix: a mixer, such as `mixing.cutmix`: samples and labels mixed after `augment`.
+        loss: a registered loss.
+        attack: train on its points (Madry et al. 2018, arXiv:1706.06083), made at every step against the label itself;
+            of several attacks the losses are averaged (Tramer & Boneh 2019, arXiv:1904.13000, section 4.1).
         clean_share: weight in [0, 1] of the loss on unattacked images when there is an attack.
-        validation_attack: judges epochs by robust accuracy; the training attack when left out.
+        curriculum: lets the attacks' eps grow.
+        replays: above 1, "free" training: this many updates a batch, whose gradients also move the attack's points
+            (Shafahi et al. 2019, arXiv:1904.12843); of the attack only norm, eps and box count then.
+        weight_perturbation: see `WeightPerturbation`.
+        validation_attack: judges epochs by robust accuracy; the (first) training attack when left out.
         validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
-        label_smoothing: share of probability spread over all classes, in [0, 1).
+        epochs: passes over the training data.
+        batch_size: samples an update, over all processes.
+        accumulate: passes in which a batch goes through the model, one after another; saves memory.
+        precision: of the passes; weights and losses stay float32. "fp16" scales its gradients.
+        channels_last: lay images and weights out with their channels last.
+        compile: run the network through torch.compile.
+        workers: processes that read ahead; 0 reads in this one.
+        averaging, guard: see there.
+        patience: stop after this many epochs without a better one; None never does.
+        save_every_s: store the state about this often within an epoch, in seconds.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -73,29 +112,114 @@ class Recipe(Strict):
     checkpoint: str | None = None
     data: TrainData | None = None
     augment: list[Any] = []
-    attack: Spec | None = None
+    strong: list[Any] = []
+    mix: Spec | None = None
+    loss: Spec = "loss.cross_entropy"
+    attack: Spec | list[Spec] | None = None
     clean_share: Annotated[Ratio, Field(ge=0, le=1)] = 0.0
+    curriculum: Curriculum | None = None
+    replays: Annotated[int, Field(ge=1)] = 1
+    weight_perturbation: WeightPerturbation | None = None
     validation_attack: Spec | None = None
     validation_limit: Annotated[int, Field(ge=1)] = 512
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)] = 128
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    workers: Annotated[int, Field(ge=0)] = 0
     optimizer: Optimizer = Optimizer()
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    averaging: Averaging | None = None
+    guard: Guard | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    save_every_s: Annotated[float, Field(gt=0)] = 300.0
 
-    @field_validator("augment")
+    @field_validator("augment", "strong")
     @classmethod
-    def _buildable(cls, augment: list[Any]) -> list[Any]:
-        build(augment, "")
-        return augment
+    def _buildable(cls, pipeline: list[Any]) -> list[Any]:
+        build(pipeline, "")
+        return pipeline
 
-    @field_validator("model", "attack", "validation_attack")
+    @field_validator("model", "mix")
     @classmethod
-    def _known(cls, spec: Any) -> Any:
+    def _known(cls, spec: Any, info: Any) -> Any:
         check_known(spec)
+        wanted = {"model": "model", "mix": "mixer"}[info.field_name]
+        if spec is not None and (found := registry.lookup(spec_name(spec)).kind) != wanted:
+            raise ValueError(f"{spec_name(spec)!r} is of kind {found!r}, not {wanted!r}")
+        return spec
+
+    @field_validator("loss")
+    @classmethod
+    def _makes_a_loss(cls, spec: Any) -> Any:
+        check_known(spec)
+        if (found := registry.lookup(spec_name(spec)).kind) != "loss":
+            raise ValueError(f"{spec_name(spec)!r} is of kind {found!r}, not 'loss'")
+        _made(spec)
+        return spec
+
+    @field_validator("attack", "validation_attack")
+    @classmethod
+    def _makes_attacks(cls, spec: Any) -> Any:
+        for one in _listed(spec):
+            try:
+                make_attack(one)
+            except TypeError as error:
+                raise ValueError(str(error)) from None
         return spec
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.clean_share and self.attack is None:
-            raise ValueError(f"clean_share is {self.clean_share:g} but there is no attack; remove it or add `attack:`")
+        loss = self.make_loss()
+        if self.attack in (None, []):
+            for key in ("clean_share", "curriculum"):
+                if value := getattr(self, key):
+                    shown = f"{value:g}" if isinstance(value, float) else "given"
+                    raise ValueError(f"{key} is {shown} but there is no attack; remove it or add `attack:`")
+            if self.replays > 1:
+                raise ValueError(f"replays is {self.replays} but there is no attack, whose norm and eps count; add it")
+        if self.clean_share and not loss.one_prediction:
+            raise ValueError(f"clean_share is for losses of one prediction; {loss.name} weighs clean samples itself")
+        if "x_adv" in loss.needs and self.attack in (None, []):
+            raise ValueError(f"{loss.name} compares samples with attacked ones; add `attack:`, such as attack.pgd")
+        if loss.views and not self.strong:
+            raise ValueError(
+                f"{loss.name} compares views of a sample; add `strong:`, such as `strong: [policy.augmix]`"
+            )
+        if self.replays > 1 and (len(_listed(self.attack)) > 1 or self.weight_perturbation):
+            raise ValueError(
+                "replays moves one attack's points with the updates' own gradients: give one attack and "
+                "no weight_perturbation"
+            )
+        if (self.curriculum or self.replays > 1) and any(math.isinf(attack.eps) for attack in self.make_attacks()):
+            raise ValueError("curriculum and replays need attacks with a budget; give each an eps, such as eps: 8/255")
+        if self.guard is not None and self.checkpoint is None:
+            raise ValueError("guard compares with the checkpoint that training starts from; add `checkpoint:`")
         return self
+
+    def make_loss(self) -> Loss:
+        """Return the recipe's loss."""
+        return _made(self.loss)
+
+    def make_attacks(self) -> list[Attack]:
+        """Return the attacks of training."""
+        return [make_attack(spec) for spec in _listed(self.attack)]
+
+    def judges(self) -> tuple[Attack | None, Attack | None]:
+        """Return what attacks validation samples, and the training's own attack if it takes fewer steps: just one."""
+        trained = [*self.make_attacks(), None][0]
+        judge = trained if self.validation_attack is None else make_attack(self.validation_attack)
+        single = trained is not None and judge is not None and trained.steps == 1 < judge.steps
+        return judge, trained if single else None
+
+
+def _listed(spec: Spec | list[Spec] | None) -> list[Spec]:
+    return [] if spec is None else spec if isinstance(spec, list) else [spec]
+
+
+def _made(spec: Any) -> Any:
+    try:
+        return make(spec)
+    except TypeError as error:
+        raise ValueError(str(error)) from None

@@ -1,10 +1,9 @@
 """The one trainer: augment, attack, step; validate, remember the best, resume exactly.
 
-A run folder holds `last.safetensors` (weights, optimiser state and progress, after each epoch), `best.safetensors`
-(weights of the best epoch) and `history.json`. All randomness comes from (seed, epoch, sample index), so a run
-that was killed repeats its unfinished epoch and ends with the same weights.
-
-Legend: B samples, K classes.
+A run folder holds `best/model.safetensors` and `last/model.safetensors` (weights, with recipe, data, versions and
+figures in the header), `last/state.safetensors` (everything that the next step needs) and `history.parquet`. All
+randomness comes from (seed, epoch, sample), so training that was killed goes on from its last state and ends with the
+same weights.
 """
 
 from __future__ import annotations
@@ -14,48 +13,58 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 import robustaug
 from robustaug import atomic, registry
-from robustaug.attacks.driver import perturb
-from robustaug.data.source import Batch, Source, batches
+from robustaug.data.source import Source
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
-from robustaug.pipeline import Pipeline, build
-from robustaug.rng import Keys, permutation, subset, torch_seed
-from robustaug.train import resume
+from robustaug.rng import torch_seed
+from robustaug.train.averaging import averaged, model_in, renew_statistics
+from robustaug.train.feed import Feed
+from robustaug.train.history import write_history
+from robustaug.train.laps import Laps
+from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
+from robustaug.train.state import State
+from robustaug.train.step import PRECISIONS, Stepper
+from robustaug.train.validation import Figures, Validation, judge
+from robustaug.train.view import Facts
 
-Progress = Callable[[int, int, dict[str, float]], None]
+Progress = Callable[[int, int, Figures], None]
 """Called after each step with steps done, steps in all, and the latest epoch's figures."""
 
 
 class Trained(NamedTuple):
-    """What training returns: the best epoch's model in eval mode, where it is stored, and what happened."""
+    """What training returns.
+
+    Attributes:
+        model: the best epoch's, in eval mode.
+        checkpoint: where it is stored.
+        best: figures of the best epoch; those of `start` where the guard let none through.
+        start: figures of the checkpoint that training began at, if any.
+        history: figures of each epoch.
+        seconds: that training took.
+        stopped: why it ended before its time; empty otherwise.
+    """
 
     model: Classifier
     checkpoint: Path
-    history: list[dict[str, float]]
+    best: Figures
+    start: Figures
+    history: list[Figures]
     seconds: float
-
-
-@dataclass
-class _Times:
-    """Seconds spent in one epoch, by what took them."""
-
-    data: float = 0.0
-    augment: float = 0.0
-    attack: float = 0.0
-    update: float = 0.0
+    stopped: str
 
 
 def train(
@@ -72,35 +81,21 @@ def train(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if recipe.data is None:
-        raise ValueError(f"recipe {recipe.name!r} names no data; add data.train=... and data.validation=...")
-    source, validation = make(recipe.data.train), make(recipe.data.validation)
-    _check_data(recipe, source, validation)
-    model = initial_model(recipe).to(device)
-    if recipe.checkpoint is not None:
-        checkpoints.load_into(recipe.checkpoint, model)
-    _check_classes(model, source)
-    optimizer = _optimizer(recipe, model)
-    identity = _identity(recipe, source, validation, device)
-    state = resume.read(folder / "last.safetensors", model, optimizer, identity)
-    steps = math.ceil(len(source) / recipe.batch_size)
-    run = _Run(recipe, model, optimizer, build(recipe.augment), source, device, steps, progress)
-
-    for epoch in range(state.epochs, recipe.epochs):
-        started = time.perf_counter()
-        loss, times = run.epoch(epoch, state.history)
-        figures = {"epoch": float(epoch), "loss": loss} | _validate(recipe, model, validation, device)
-        figures |= {"seconds": time.perf_counter() - started}
-        figures |= {f"seconds_{key}": value for key, value in vars(times).items()}
-        state = state.after(figures)
-        if state.is_best(figures):
-            checkpoints.save(folder / "best.safetensors", model, _metadata(recipe, source, figures))
-        # last is written after best: a kill between the two repeats the epoch and rewrites the same best
-        resume.write(folder / "last.safetensors", model, optimizer, state, identity)
-        atomic.write_text(folder / "history.json", json.dumps(state.history, indent=1))
-
-    checkpoints.load_into(folder / "best.safetensors", model)
-    return Trained(model.eval(), folder / "best.safetensors", state.history, sum(h["seconds"] for h in state.history))
+    run = _prepare(recipe, folder, device, progress)
+    state = run.state
+    state.read(folder / "last" / "state.safetensors", run.identity)
+    if recipe.checkpoint is not None and not state.start:
+        state.start = run.validation(run.model)
+        if recipe.guard is not None:
+            run.keep("best", run.model, state.start)  # until an epoch is better
+        run.save()
+    while state.epoch < recipe.epochs and not state.stopped:
+        run.epoch()
+    model = run.model if state.average is None else model_in(state.average)
+    checkpoint = folder / "best" / "model.safetensors"
+    best = checkpoints.load_into(checkpoint, model)["figures"]
+    seconds = sum(figures["seconds"] for figures in state.history)
+    return Trained(model.eval(), checkpoint, best, state.start, state.history, seconds, state.stopped)
 
 
 def initial_model(recipe: Recipe) -> Classifier:
@@ -113,93 +108,155 @@ def initial_model(recipe: Recipe) -> Classifier:
         return registry.create(name, **params)
 
 
+def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progress) -> _Run:
+    """Make and check everything that training needs."""
+    if recipe.data is None:
+        raise ValueError(f"recipe {recipe.name!r} names no data; add data.train=... and data.validation=...")
+    source, held_back = make(recipe.data.train), make(recipe.data.validation)
+    unlabelled = None if recipe.data.unlabelled is None else make(recipe.data.unlabelled)
+    _check_data(recipe, source, held_back)
+    model = initial_model(recipe).to(device)
+    if recipe.checkpoint is not None:
+        checkpoints.load_into(recipe.checkpoint, model)
+    _check_classes(model, source)
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.compile:
+        model.module.compile()
+    processes, laps, loss = Processes.of_launch(device), Laps(device), recipe.make_loss()
+    classes = model.num_classes or len(source.classes)
+    groups, names = _groups(source, recipe.data.groups)
+    feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps)
+    facts = Facts(source, source.labels, classes, groups, names, recipe.epochs, len(feed), device)
+    _check_needs(recipe, loss.needs)
+    optimizer = recipe.optimizer.make(model)
+    average = None if recipe.averaging is None else averaged(model, recipe.averaging)
+    scaler = GradScaler(device.type, enabled=PRECISIONS.get(recipe.precision) is torch.float16)
+    memory = loss.memory(facts)
+    attacks = recipe.make_attacks()
+    validation = Validation(recipe, held_back, *recipe.judges(), device, processes)
+    stepper = Stepper(recipe, model, loss, memory, attacks, optimizer, scaler, average, device, processes, laps)
+    state = State(model, optimizer, scaler, average, memory)
+    identity = _identity(recipe, [source, held_back, *([unlabelled] if unlabelled else [])], device)
+    return _Run(recipe, folder, source, feed, stepper, validation, state, identity, progress)
+
+
 @dataclass(frozen=True)
 class _Run:
     recipe: Recipe
-    model: Classifier
-    optimizer: torch.optim.Optimizer
-    pipeline: Pipeline
+    folder: Path
     source: Source
-    device: torch.device
-    steps: int
+    feed: Feed
+    stepper: Stepper
+    validation: Validation
+    state: State
+    identity: str
     progress: Progress
 
-    def epoch(self, epoch: int, history: list[dict[str, float]]) -> tuple[float, _Times]:
-        """Run one epoch; return its mean loss and where its time went."""
-        recipe, times = self.recipe, _Times()
-        attack = None if recipe.attack is None else make(recipe.attack)
-        order = permutation(len(self.source), recipe.seed, epoch)
-        total = torch.zeros((), device=self.device)
-        seen = 0
-        mark = time.perf_counter()
-        for step, batch in enumerate(batches(self.source, recipe.batch_size, order)):
-            keys = Keys.of(recipe.seed, batch.index, epoch).to(self.device)
-            x, y = _on(self.device, batch)
-            mark = _lap(times, "data", mark)
-            x = self.pipeline.transform(x, self.pipeline.sample(keys.fold("augment")))
-            mark = _lap(times, "augment", mark)
-            x_adv = None
-            if attack is not None:
-                self.model.eval()  # batch statistics must not follow the attack's intermediate points
-                x_adv = perturb(attack, self.model, x, y, keys.fold("attack"))
-            mark = _lap(times, "attack", mark)
-            loss = self._step(epoch * self.steps + step, x, x_adv, y)
-            total += loss * len(y)
-            seen += len(y)
-            mark = _lap(times, "update", mark)
-            self.progress(epoch * self.steps + step + 1, recipe.epochs * self.steps, history[-1] if history else {})
-        mean = float(total) / max(seen, 1)
-        if not math.isfinite(mean):
-            raise ValueError(f"the loss became {mean} in epoch {epoch}; lower optimizer.lr, or set optimizer.clip: 1.0")
-        return mean, times
+    @property
+    def model(self) -> Classifier:
+        return self.stepper.model
 
-    def _step(self, step: int, x: Tensor, x_adv: Tensor | None, y: Tensor) -> Tensor:
-        recipe = self.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.optimizer.rate(step, recipe.epochs * self.steps)
-        self.model.train()
-        smoothing = recipe.label_smoothing
-        if x_adv is None:
-            loss = F.cross_entropy(self.model(x), y, label_smoothing=smoothing)
-        else:
-            loss = F.cross_entropy(self.model(x_adv), y, label_smoothing=smoothing)
-            if recipe.clean_share:
-                clean = F.cross_entropy(self.model(x), y, label_smoothing=smoothing)
-                loss = recipe.clean_share * clean + (1 - recipe.clean_share) * loss
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if recipe.optimizer.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
-        self.optimizer.step()
-        return loss.detach()
+    def epoch(self) -> None:
+        """Run the epoch that the state has come to, or the rest of it, and judge it."""
+        recipe, state, laps = self.recipe, self.state, self.stepper.laps
+        started, before = time.perf_counter(), laps.seconds()
+        self._steps()
+        loss = self.stepper.processes.total(state.loss, self.stepper.device)
+        seen = self.stepper.processes.total(state.seen, self.stepper.device)
+        judged = self._judged()
+        figures = {"epoch": float(state.epoch), "loss": loss / max(seen, 1)} | self.validation(judged)
+        figures |= {"lr": self.stepper.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
+        figures |= {f"seconds_{part}": value - before.get(part, 0.0) for part, value in laps.seconds().items()}
+        state.history.append(figures)
+        verdict = judge(recipe, state.history, state.start)
+        if verdict.best:
+            self.keep("best", judged, figures)
+        self.keep("last", judged, figures)
+        state.epoch, state.step, state.loss, state.seen, state.stopped = state.epoch + 1, 0, 0.0, 0, verdict.stop
+        # the state is written last: a kill before it repeats the steps since, and writes the same files again
+        self.save()
+
+    def _steps(self) -> None:
+        state, steps = self.state, len(self.feed)
+        total = torch.tensor(state.loss, dtype=torch.float64, device=self.stepper.device)
+        latest = state.history[-1] if state.history else state.start
+        saved = time.monotonic()
+        for view in self._timed(self.feed.epoch(state.epoch, state.step)):
+            total += self.stepper.take(view, state.epoch * steps + state.step, self.recipe.epochs * steps)
+            state.step, state.seen = state.step + 1, state.seen + len(view)
+            due = time.monotonic() - saved > self.recipe.save_every_s
+            if due or state.step == steps or total.device.type == "cpu":  # elsewhere looking at a number waits for it
+                state.loss = float(total)
+                self._check_finite()
+            if due and self.stepper.processes.world == 1 and state.step < steps:
+                self.save()
+                saved = time.monotonic()
+            self.progress(state.epoch * steps + state.step, self.recipe.epochs * steps, latest)
+
+    def _timed(self, views: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with self.stepper.laps.of("data"):
+                view = next(views, None)
+            if view is None:
+                return
+            yield view
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(self.state.loss):
+            raise ValueError(
+                f"the loss became {self.state.loss} in epoch {self.state.epoch}; lower optimizer.lr, or set "
+                "optimizer.clip: 1.0"
+            )
+
+    def _judged(self) -> Classifier:
+        """Return the weights that stand for this epoch: the average's where there is one."""
+        average, settings = self.state.average, self.recipe.averaging
+        self.stepper.processes.average_buffers(self.model)
+        if average is None or settings is None:
+            return self.model
+        if settings.kind == "swa":
+            if self.state.epoch < settings.from_epoch:
+                return self.model
+            average.update_parameters(self.model)
+            renew_statistics(average, (view.x for view in self.feed.epoch(self.state.epoch)), self.stepper.device)
+        return model_in(average)
+
+    def keep(self, which: str, model: Classifier, figures: Figures) -> None:
+        """Store weights as `which` ("best" or "last")."""
+        if self.stepper.processes.first:
+            checkpoints.save(self.folder / which / "model.safetensors", model, self._metadata(figures))
+
+    def save(self) -> None:
+        """Store the state and the history."""
+        if self.stepper.processes.first:
+            self.state.write(self.folder / "last" / "state.safetensors", self.identity)
+            write_history(self.folder / "history.parquet", self.state.history)
+
+    def _metadata(self, figures: Figures) -> dict[str, Any]:
+        return {
+            "model": self.recipe.model,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.source.fingerprint,
+            "classes": self.source.classes,
+            "figures": figures,
+            "robustaug": robustaug.__version__,
+            "torch": torch.__version__,
+        }
 
 
-def _validate(recipe: Recipe, model: Classifier, source: Source, device: torch.device) -> dict[str, float]:
-    """Accuracy on all validation samples and, with an attack, robust accuracy on `validation_limit` of them."""
-    model.eval()
-    correct = seen = 0
-    for batch in batches(source, recipe.batch_size):
-        with torch.inference_mode():
-            x, y = _on(device, batch)
-            correct += int((model(x).argmax(1) == y).sum())
-        seen += len(y)
-    figures = {"val_accuracy": correct / seen}
-    spec = recipe.validation_attack or recipe.attack
-    if spec is None:
-        return figures
-    attack = make(spec)
-    stood = seen = 0
-    for batch in batches(source, recipe.batch_size, subset(len(source), recipe.validation_limit, recipe.seed)):
-        keys = Keys.of(recipe.seed, batch.index).fold("validation").to(device)
-        result = attack(model, *_on(device, batch), keys=keys)
-        stood += int((~result.success & result.tried).sum())
-        seen += int(result.tried.sum())
-    return figures | {"val_robust_accuracy": stood / seen}
-
-
-def _on(device: torch.device, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return images as float32 in [0, 1] and labels, on the device."""
-    return batch.image.to(device).to(torch.float32) / 255, batch.label.to(device)
+def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return (N,) group numbers and the groups' names; none where no column is named."""
+    if not columns:
+        return None, ()
+    unknown = [column for column in columns if column not in source.cohorts]
+    if unknown:
+        raise ValueError(f"data.groups names {unknown[0]!r}; the training data has columns {[*source.cohorts]}")
+    rows = np.array(
+        [" / ".join(values) for values in zip(*(source.cohorts[column] for column in columns), strict=True)]
+    )
+    names, numbers = np.unique(rows, return_inverse=True)
+    return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, names))
 
 
 def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
@@ -221,39 +278,18 @@ def _check_classes(model: Classifier, source: Source) -> None:
         )
 
 
-def _optimizer(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
-    settings = recipe.optimizer
-    if settings.name == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=settings.momentum > 0,
-    )
+def _check_needs(recipe: Recipe, needs: frozenset[str]) -> None:
+    assert recipe.data is not None
+    name = spec_name(recipe.loss)
+    if "group" in needs and not recipe.data.groups:
+        raise ValueError(f"{name} looks at groups; name the columns that make them: data.groups: [class, background]")
+    if "unlabelled" in needs and recipe.data.unlabelled is None:
+        raise ValueError(f"{name} learns from samples without labels; add data.unlabelled")
 
 
-def _identity(recipe: Recipe, source: Source, validation: Source, device: torch.device) -> str:
+def _identity(recipe: Recipe, sources: list[Source], device: torch.device) -> str:
     """Hash what the weights depend on: training continues only where all of it is the same."""
-    start = None if recipe.checkpoint is None else atomic.sha256_file(recipe.checkpoint)
-    parts = [recipe.model_dump(mode="json"), source.fingerprint, validation.fingerprint, start, device.type]
+    files = [path for path in (recipe.checkpoint, *recipe.make_loss().files()) if path is not None]
+    settings = recipe.model_dump(mode="json", exclude={"save_every_s", "workers"})
+    parts = [settings, [s.fingerprint for s in sources], [atomic.sha256_file(f) for f in files], device.type]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _metadata(recipe: Recipe, source: Source, figures: dict[str, float]) -> dict[str, Any]:
-    return {
-        "model": recipe.model,
-        "recipe": recipe.model_dump(mode="json"),
-        "data": source.fingerprint,
-        "classes": source.classes,
-        "figures": figures,
-        "robustaug": robustaug.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def _lap(times: _Times, part: str, since: float) -> float:
-    now = time.perf_counter()
-    setattr(times, part, getattr(times, part) + now - since)
-    return now

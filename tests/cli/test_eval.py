@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def weights(finished):
-    return finished / "models/first/best.safetensors"
+    return finished / "models/first/best/model.safetensors"
 
 
 def test_a_checkpoint_is_measured_and_its_gates_checked(robustaug, written, finished, weights, tmp_path):

@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_a_run_that_continues_to_the_same_numbers(written, finishe
     command = [sys.executable, "-m", "robustaug.cli.main", "run", str(written / "experiment.yaml"), "--runs", tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while process.poll() is None and not (tmp_path / "tiny/models/first/last.safetensors").exists():
+        while process.poll() is None and not (tmp_path / "tiny/models/first/last/state.safetensors").exists():
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)

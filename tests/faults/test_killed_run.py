@@ -74,7 +74,7 @@ def test_killed_anywhere_a_run_ends_with_the_same_numbers(folder):
     finish(folder, "whole")
     run = folder / "cut" / "killed"
     instants = [
-        lambda: (run / "models/small/last.safetensors").exists(),  # between epochs, or early in the second
+        lambda: (run / "models/small/last/state.safetensors").exists(),  # between epochs, or early in the second
         lambda: len([*(run / "samples").glob("*.parquet")]) >= 1,  # a cell's samples may stand without its row
         lambda: len([*(run / "samples").glob("*.parquet")]) >= 5,
     ]
@@ -90,14 +90,14 @@ def test_killed_anywhere_a_run_ends_with_the_same_numbers(folder):
         a, b = whole.samples(one), cut.samples(other)
         for key in a:
             np.testing.assert_array_equal(a[key], b[key], key)  # NaN equals NaN
-    weights = [load_file(r.folder / "models/small/best.safetensors") for r in (whole, cut)]
+    weights = [load_file(r.folder / "models/small/best/model.safetensors") for r in (whole, cut)]
     assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not [*run.rglob("*.part")] or (run / "report.html").exists()
 
 
 def test_interrupting_politely_says_how_to_go_on(folder):
     process = start(folder, "runs")
-    started = folder / "runs" / "killed" / "models/small/last.safetensors"
+    started = folder / "runs" / "killed" / "models/small/last/state.safetensors"
     while process.poll() is None and not started.exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

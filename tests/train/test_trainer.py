@@ -1,7 +1,6 @@
-import json
-
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import load_file
 
 import robustaug
@@ -63,7 +62,9 @@ def test_training_stopped_between_steps_ends_with_the_same_weights(tmp_path, nam
     with pytest.raises(StoppedError):
         trainer.train(settings, tmp_path / "cut", CPU, stop_in_epoch_two)
     resumed = trainer.train(settings, tmp_path / "cut", CPU)
-    assert same(load_file(tmp_path / "whole/last.safetensors"), load_file(tmp_path / "cut/last.safetensors"))
+    assert same(
+        load_file(tmp_path / "whole/last/state.safetensors"), load_file(tmp_path / "cut/last/state.safetensors")
+    )
     assert same(weights(whole), weights(resumed))
     assert [h["loss"] for h in whole.history] == [h["loss"] for h in resumed.history]
 
@@ -82,17 +83,17 @@ def test_the_attacked_validation_samples_are_a_random_choice_not_the_first(tmp_p
 
 def test_a_folder_of_other_training_is_refused_and_kept(tmp_path):
     trainer.train(recipe(epochs=1), tmp_path, CPU)
-    before = (tmp_path / "last.safetensors").read_bytes()
+    before = (tmp_path / "last/state.safetensors").read_bytes()
     with pytest.raises(ValueError, match="another recipe, data or device"):
         trainer.train(recipe(epochs=1, seed=5), tmp_path, CPU)
-    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert (tmp_path / "last/state.safetensors").read_bytes() == before
 
 
 def test_a_damaged_state_is_named(tmp_path):
     trainer.train(recipe(epochs=1), tmp_path, CPU)
-    path = tmp_path / "last.safetensors"
+    path = tmp_path / "last/state.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"last\.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
         trainer.train(recipe(epochs=1), tmp_path, CPU)
 
 
@@ -103,7 +104,7 @@ def test_the_best_epoch_is_chosen_by_robust_accuracy(tmp_path):
     from robustaug.models.checkpoints import read_metadata
 
     assert read_metadata(trained.checkpoint)["figures"]["epoch"] == best["epoch"]
-    assert json.loads((tmp_path / "history.json").read_text()) == trained.history
+    assert parquet.read_table(tmp_path / "history.parquet").to_pylist() == trained.history
     assert not trained.model.training
 
 

@@ -157,7 +157,7 @@ class Triple(NamedTuple):
 
 
 def augmix_triple(operator: Operator, image: Tensor, keys: Keys) -> Triple:
-    """Return the images and two draws of `operator`; `train.consistency.jensen_shannon` compares their logits.
+    """Return the images and two draws of `operator`; `train.losses.jensen_shannon` compares their logits.
 
     Source: Hendrycks et al. 2020, section 3, "Jensen-Shannon divergence consistency loss".
     """

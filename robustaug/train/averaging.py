@@ -1,0 +1,39 @@
+"""Averages of weights over training, which are judged and kept in the place of the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from robustaug.models.classifier import Classifier
+from robustaug.train.recipe import Averaging
+
+
+def averaged(model: Classifier, settings: Averaging) -> AveragedModel:
+    """Return an average of the model's weights that has seen none yet."""
+    if settings.kind == "swa":
+        return AveragedModel(model)
+
+    @torch.no_grad()
+    def blend(average: Any, current: Any, count: Tensor | int) -> None:
+        keep = min(settings.decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(average, current, strict=True):
+            # counters, such as those of batch normalisation, are taken over
+            mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+
+
+def model_in(average: AveragedModel) -> Classifier:
+    """Return the model that has the averaged weights."""
+    return cast(Classifier, average.module)
+
+
+def renew_statistics(average: AveragedModel, inputs: Iterable[Tensor], device: torch.device) -> None:
+    """Take the batch statistics of averaged weights anew from inputs (B, ...); Izmailov et al. 2018, section 3.3."""
+    with torch.no_grad():
+        update_bn(inputs, average.module, device)

@@ -1,0 +1,64 @@
+"""Where the time of an epoch goes, without making a device wait."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import torch
+
+
+class Laps:
+    """Seconds by what took them: of the processor, or on CUDA of the stream that the work was put on.
+
+    Work in the block of another part counts for the inner one alone.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._open: list[str] = []
+
+    @contextlib.contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Count the block's time for `part`."""
+        outer = self._open[-1] if self._open else None
+        self._open.append(part)
+        begun = self._mark()
+        try:
+            yield
+        finally:
+            ended = self._mark()
+            self._open.pop()
+            self._add(part, begun, ended)
+            if outer is not None:
+                self._add(f"-{outer}", begun, ended)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each part so far; waits for the device."""
+        if self._events:
+            torch.cuda.synchronize()
+            for part, begun, ended in self._events:
+                self._seconds[part] += begun.elapsed_time(ended) / 1000
+            self._events.clear()
+        return {
+            part: value - self._seconds.get(f"-{part}", 0.0)
+            for part, value in self._seconds.items()
+            if not part.startswith("-")
+        }
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _add(self, part: str, begun: float | torch.cuda.Event, ended: float | torch.cuda.Event) -> None:
+        if isinstance(begun, float) and isinstance(ended, float):
+            self._seconds[part] += ended - begun
+        elif isinstance(begun, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
+            self._events.append((part, begun, ended))

@@ -1,0 +1,149 @@
+"""How an epoch is judged: accuracy on held-back samples, clean and under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustaug.attacks.attack import Attack
+from robustaug.data.source import Batch, Source, read
+from robustaug.models.classifier import Classifier
+from robustaug.rng import Keys, subset
+from robustaug.train.feed import as_input
+from robustaug.train.processes import Processes
+from robustaug.train.recipe import Recipe
+
+Figures = dict[str, float]
+"""What is known of an epoch; see `Validation.__call__` and `trainer`."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What judges epochs.
+
+    Attributes:
+        recipe: for seed, batch size and how many samples are attacked.
+        source: held back from training.
+        attack: the judge; None where nothing is attacked.
+        single_step: the training's own attack where it takes one step and the judge takes more: a model that learns to
+            withstand one step only gives itself away by the difference.
+    """
+
+    recipe: Recipe
+    source: Source
+    attack: Attack | None
+    single_step: Attack | None
+    device: torch.device
+    processes: Processes
+
+    def __call__(self, model: Classifier) -> Figures:
+        """Return "val_accuracy" and, where there are attacks, "val_robust_accuracy" and "val_single_step_accuracy"."""
+        model.eval()
+        figures = {"val_accuracy": self._accuracy(model)}
+        for key, attack in (("val_robust_accuracy", self.attack), ("val_single_step_accuracy", self.single_step)):
+            if attack is not None:
+                figures[key] = self._robust_accuracy(model, attack)
+        return figures
+
+    def _accuracy(self, model: Classifier) -> float:
+        correct = seen = 0
+        for batch in self._batches(torch.arange(len(self.source))):
+            with torch.inference_mode():
+                x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
+                correct += int((model(x).argmax(1) == y).sum())
+            seen += len(y)
+        return self._share(correct, seen)
+
+    def _robust_accuracy(self, model: Classifier, attack: Attack) -> float:
+        stood = seen = 0
+        for batch in self._batches(subset(len(self.source), self.recipe.validation_limit, self.recipe.seed)):
+            keys = Keys.of(self.recipe.seed, batch.index).fold("validation").to(self.device)
+            x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
+            result = attack(model, x, y, keys=keys)
+            stood += int((~result.success & result.tried).sum())
+            seen += int(result.tried.sum())
+        return self._share(stood, seen)
+
+    def _batches(self, positions: Tensor) -> Iterator[Batch]:
+        chunks = [self.processes.share(chunk.tolist()) for chunk in positions.split(self.recipe.batch_size)]
+        return (batch for batch in read(self.source, chunks, self.recipe.workers) if len(batch.label))
+
+    def _share(self, part: int, whole: int) -> float:
+        return self.processes.total(part, self.device) / max(self.processes.total(whole, self.device), 1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the newest epoch stands among those before it.
+
+    Attributes:
+        best: it is the one to keep so far.
+        stop: why training ends here; empty where it goes on.
+    """
+
+    best: bool
+    stop: str
+
+
+ROBUST_FALL = 0.1
+"""How far robust accuracy must fall below its best, and the gap to one step widen, for the alarm: well above the noise
+of a few hundred attacked samples (two standard errors of 512 are 0.04)."""
+
+
+def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
+    """Judge the newest epoch of `history`.
+
+    Args:
+        history: figures of each epoch, from the first.
+        start: figures of the checkpoint that training began at; empty where it began afresh.
+    """
+    newest, before = history[-1], [one for one in history[:-1] if allowed(recipe, one, start)]
+    if recipe.guard is not None:
+        before = [start, *before]
+    best = allowed(recipe, newest, start) and all(merit(newest) > merit(one) for one in before)
+    if alarm := overfits_one_step(history):
+        return Verdict(best, alarm)
+    if recipe.patience is not None and not best:
+        latest = max((one for one in before), key=merit, default=None)
+        since = len(history) if latest is None or latest is start else len(history) - 1 - history.index(latest)
+        if since >= recipe.patience:
+            return Verdict(best, f"no better epoch in {since}: stopped early (patience {recipe.patience})")
+    return Verdict(best, "")
+
+
+def merit(figures: Figures) -> tuple[float, float]:
+    """What makes an epoch better: robust accuracy where it is measured, then accuracy."""
+    return figures.get("val_robust_accuracy", 0.0), figures["val_accuracy"]
+
+
+def allowed(recipe: Recipe, figures: Figures, start: Figures) -> bool:
+    """Whether clean accuracy stands as the recipe's guard asks."""
+    return recipe.guard is None or figures["val_accuracy"] >= start["val_accuracy"] - recipe.guard.clean_drop
+
+
+def overfits_one_step(history: list[Figures]) -> str:
+    """Return the alarm where one-step accuracy rises while that under more steps falls; empty otherwise.
+
+    Catastrophic overfitting of one-step training: Wong et al. 2020, arXiv:2001.03994, section 5.4; Andriushchenko &
+    Flammarion 2020, arXiv:2007.02617.
+    """
+    newest = history[-1]
+    if "val_single_step_accuracy" not in newest:
+        return ""
+    best = max(history, key=merit)
+
+    def gap(one: Figures) -> float:
+        return one["val_single_step_accuracy"] - one["val_robust_accuracy"]
+
+    fell = best["val_robust_accuracy"] - newest["val_robust_accuracy"]
+    if fell < ROBUST_FALL or gap(newest) - gap(best) < ROBUST_FALL:
+        return ""
+    return (
+        f"catastrophic overfitting in epoch {newest['epoch']:.0f}: under several steps "
+        f"{newest['val_robust_accuracy']:.1%} stand, {best['val_robust_accuracy']:.1%} before, but under one step "
+        f"{newest['val_single_step_accuracy']:.1%}; stopped and rolled back to epoch {best['epoch']:.0f}; use "
+        "attack.nfgsm, loss.grad_align or an attack of more steps"
+    )
