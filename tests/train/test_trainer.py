@@ -7,7 +7,7 @@ import robustaug
 from robustaug.config import ConfigError, validate
 from robustaug.rng import subset
 from robustaug.train import trainer
-from robustaug.train.recipe import Optimizer, Recipe
+from robustaug.train.recipe import Recipe
 
 CPU = torch.device("cpu")
 DIGITS = {"train": {"data.digits": {"split": "train"}}, "validation": {"data.digits": {"split": "val"}}}
@@ -125,16 +125,6 @@ def test_adversarial_training_buys_robust_accuracy(tmp_path):
     judge = robustaug.create("attack.pgd", eps=0.2, steps=10)
     left = {m: (~judge(t.model, x, y).success).float().mean() for m, t in (("standard", standard), ("robust", robust))}
     assert left["robust"] >= left["standard"] + 0.15
-
-
-def test_the_learning_rate_rises_then_falls_to_zero():
-    rates = [Optimizer(lr=1.0, warmup=0.2).rate(step, 100) for step in range(100)]
-    peak = rates.index(max(rates))
-    assert 15 <= peak <= 25
-    assert rates[0] < 0.1
-    assert rates[-1] < 0.01
-    assert {Optimizer(lr=0.3, schedule="constant").rate(s, 10) for s in range(10)} == {0.3}
-    assert Optimizer(lr=1.0, schedule="cosine").rate(50, 100) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+import torch
+
+from robustaug.rng import Keys
+from robustaug.train.view import View
+
+
+def view(n, **fields):
+    return View(torch.rand(n, 3), torch.arange(n) % 4, torch.arange(n) + 10, Keys.of(0, n), **fields)
+
+
+def test_labels_are_soft_where_asked():
+    assert torch.equal(view(4).soft(5), torch.eye(5)[:4])
+    shares = torch.full((4, 5), 0.2)
+    assert view(4, target=shares).soft(5) is shares
+
+
+def test_parts_hold_every_sample_once_with_all_that_belongs_to_it():
+    whole = view(
+        7,
+        target=torch.rand(7, 4),
+        group=torch.arange(7),
+        x_adv=torch.rand(7, 3),
+        strong=(torch.rand(7, 3), torch.rand(7, 3)),
+        unlabelled=(torch.rand(14, 3), torch.rand(14, 3)),
+    )
+    parts = whole.split(3)
+    assert [len(part) for part in parts] == [3, 3, 1]
+    for key in ("x", "y", "position", "target", "group", "x_adv"):
+        assert torch.equal(torch.cat([getattr(part, key) for part in parts]), getattr(whole, key))
+    assert torch.equal(torch.cat([part.keys.index for part in parts]), whole.keys.index)
+    for number in (0, 1):
+        assert torch.equal(torch.cat([part.strong[number] for part in parts]), whole.strong[number])
+        assert torch.equal(torch.cat([part.unlabelled[number] for part in parts]), whole.unlabelled[number])
+
+
+def test_more_parts_than_samples_leave_none_empty():
+    assert [len(part) for part in view(2).split(8)] == [1, 1]
