@@ -16,5 +16,5 @@ def test_work_within_another_part_counts_once():
     seconds = laps.seconds()
     assert seconds.keys() == {"data", "augment"}
     assert seconds["augment"] >= 0.02
-    assert 0.01 <= seconds["data"]
+    assert seconds["data"] >= 0.01
     assert sum(seconds.values()) <= whole
