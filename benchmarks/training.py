@@ -40,15 +40,13 @@ from robustaug.train.trainer import train
 
 PGD10 = {"pgd10": {"attack": {"attack.pgd": {"norm": "Linf", "steps": 10}}, "eps": ["8/255"]}}
 AUTOATTACK = {"autoattack": {"attack": "attack.autoattack", "eps": ["8/255"], "limit": 1000}}
+COMMON_CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
 CORRUPTIONS = {
     "corruptions": {
-        "operators": [
-            f"cifar_c.{name}"
-            for name in (
-                "gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog "
-                "brightness contrast elastic_transform pixelate jpeg_compression"
-            ).split()
-        ],
+        "operators": [f"cifar_c.{name}" for name in COMMON_CORRUPTIONS],
         "limit": 1000,
     }
 }
@@ -176,8 +174,6 @@ def run(name: str, part: Part, options: argparse.Namespace, device: torch.device
     with tempfile.TemporaryDirectory() as folder:
         for key, settings in part.recipes.items():
             recipe = validate({"name": key, "data": sources["train"], **judged(settings), **settings}, Recipe, key)
-            if part.cue:
-                recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"groups": ["class", "cue"]})})
             started = time.perf_counter()
             trained = train(recipe, Path(folder) / key, device, said(f"{name}: {key}"))
             found[key] = {"seconds": round(time.perf_counter() - started, 1), "stopped": trained.stopped}
@@ -219,7 +215,8 @@ def specs(part: Part, options: argparse.Namespace) -> dict[str, Any]:
             {"data.spurious": {"of": source, "agreement": share}}
             for source, share in ((train_on, 0.95), (held_back, 0.95), (test, 0.1))
         )
-    return {"train": {"train": train_on, "validation": held_back}, "test": test}
+    groups = {"groups": ["class", "cue"]} if part.cue else {}
+    return {"train": {"train": train_on, "validation": held_back} | groups, "test": test}
 
 
 def judged(settings: Mapping[str, Any]) -> dict[str, Any]:
