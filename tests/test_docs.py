@@ -26,7 +26,7 @@ def blocks(document: str, language: str) -> list[str]:
 @pytest.fixture
 def registered():
     """Names that an example registers, gone again afterwards."""
-    for kind in ("operator", "attack", "source"):
+    for kind in ("operator", "attack", "source", "loss"):
         robustaug.list(kind=kind)
     before = dict(registry._entries)
     yield
@@ -42,7 +42,7 @@ def run(source: str, **given):
 
 @pytest.mark.parametrize(
     ("at", "name"),
-    [(0, "image.film_grain"), (1, "image.middle_grain"), (2, "attack.momentum"), (3, "data.rings")],
+    [(0, "image.film_grain"), (1, "image.middle_grain"), (2, "attack.momentum"), (3, "loss.hinge"), (4, "data.rings")],
     ids=lambda value: str(value),
 )
 def test_what_contributing_registers_works(registered, at, name):
@@ -61,13 +61,16 @@ def test_what_contributing_registers_works(registered, at, name):
         result = made(model, images, y, eps=0.3)
         assert result.success.any()
         assert (result.norm <= 0.3 + 1e-6).all()
+    elif name.startswith("loss."):
+        logits = torch.tensor([[2.0, 1.5, -1.0]])
+        assert made.per_class(logits, {}).tolist() == [[0.5, 1.5, 7.5]]
     else:
         assert made.classes == ["ring", "disc"]
         assert made.shape == (1, 16, 16)
 
 
 def test_every_example_of_contributing_is_tested():
-    assert len(blocks("CONTRIBUTING.md", "python")) == 4
+    assert len(blocks("CONTRIBUTING.md", "python")) == 5
 
 
 def test_the_suite_of_contributing_is_valid():
