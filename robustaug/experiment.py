@@ -27,7 +27,8 @@ from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.train.recipe import Recipe, Spec, TrainData
-from robustaug.train.trainer import train
+from robustaug.train.trainer import Trained, train
+from robustaug.train.validation import glance
 
 Progress = Callable[[str, int, int, str], None]
 """Called with the phase ("train standard", "evaluate"), units done, units in all, and a few words."""
@@ -150,8 +151,17 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
     return Plan(experiment, suite.reseeded(experiment.seed), recipes)
 
 
-def run(plan: Plan, folder: str | Path, progress: Progress = lambda *_: None, command: str = "") -> Outcome:
+def run(
+    plan: Plan,
+    folder: str | Path,
+    progress: Progress = lambda *_: None,
+    command: str = "",
+    trained: Mapping[str, Trained] | None = None,
+) -> Outcome:
     """Run an experiment in `folder`, or continue the one that stands there.
+
+    Args:
+        trained: models by name that were trained by the plan's recipes already; the others are trained in `folder`.
 
     Raises:
         ValueError: the folder holds a run of another experiment, or another process holds it.
@@ -159,17 +169,17 @@ def run(plan: Plan, folder: str | Path, progress: Progress = lambda *_: None, co
     folder = Path(folder)
     with locked(folder):
         _claim(plan, folder)
-        return _run(plan, folder, progress, command)
+        return _run(plan, folder, progress, command, trained or {})
 
 
-def _run(plan: Plan, folder: Path, progress: Progress, command: str) -> Outcome:
+def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Mapping[str, Trained]) -> Outcome:
     experiment = plan.experiment
     device = pick_device(experiment.device)
-    test, *others = _specs(experiment.data)
+    test, others = experiment.data.test, (experiment.data.validation, experiment.data.train)
     # data and stored models first: a wrong path must not show only after hours of training
     data = EvalData(make(test), *(None if spec is None else make(spec) for spec in others))
     obtained = {
-        name: _obtain(name, experiment.models[name], plan, folder, device, progress)
+        name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name))
         for name in sorted(experiment.models, key=plan.recipes.__contains__)
     }
     models = {name: obtained[name][0] for name in experiment.models}
@@ -246,26 +256,27 @@ def load_model(source: ModelSource) -> Classifier:
 
 
 def _obtain(
-    name: str, source: ModelSource, plan: Plan, folder: Path, device: torch.device, progress: Progress
+    name: str,
+    source: ModelSource,
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    trained: Trained | None,
 ) -> tuple[Classifier, dict[str, Any]]:
     training: dict[str, Any] = {}
     if name in plan.recipes:
         recipe = plan.recipes[name]
-        trained = train(
+        trained = trained or train(
             recipe,
             folder / "models" / name,
             device,
-            lambda done, total, figures: progress(f"train {name}", done, total, _glance(figures)),
+            lambda done, total, course: progress(f"train {name}", done, total, glance(course.latest)),
         )
-        model, checkpoint = trained.model, str(trained.checkpoint.relative_to(folder))
-        training = {
-            "training": {
-                "recipe": str(source.train),
-                "epochs": recipe.epochs,
-                "seconds": trained.seconds,
-                "history": trained.history,
-            }
-        }
+        model, at = trained.model, trained.checkpoint
+        checkpoint = str(at.relative_to(folder) if at.is_relative_to(folder) else at)
+        known = {key: getattr(trained, key) for key in ("seconds", "start", "history", "best", "stopped")}
+        training = {"training": {"recipe": str(source.train), "epochs": recipe.epochs} | known}
     else:
         model, checkpoint = load_model(source).to(device), source.checkpoint or ""
     described = {
@@ -294,9 +305,7 @@ def _claim(plan: Plan, folder: Path) -> None:
 
 def _dump(plan: Plan) -> dict[str, Any]:
     content = plan.experiment.model_dump(mode="json") | {"suite": plan.suite.model_dump(mode="json")}
-    return json.loads(
-        json.dumps(content | {"recipes": {n: r.model_dump(mode="json") for n, r in plan.recipes.items()}})
-    )
+    return json.loads(json.dumps(content | {"recipes": {n: r.settings() for n, r in plan.recipes.items()}}))
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:
@@ -342,10 +351,6 @@ def _completed(recipe: Recipe, experiment: Experiment, name: str, mistakes: list
     return recipe.model_copy(update={"data": TrainData(train=data.train, validation=data.validation)})
 
 
-def _specs(data: ExperimentData) -> tuple[Spec, Spec | None, Spec | None]:
-    return data.test, data.validation, data.train
-
-
 def _quarantine(folder: Path, data: EvalData) -> list[str]:
     """Write quarantine.csv for each source with damaged files; return a sentence on each."""
     sentences = []
@@ -381,11 +386,6 @@ def _standing_limits(plan: Plan) -> list[str]:
     if plan.recipes:
         limits.append("Each model was trained once: the intervals cover the test samples, not the chance in training.")
     return limits
-
-
-def _glance(figures: Mapping[str, float]) -> str:
-    shown = {"val_accuracy": "val", "val_robust_accuracy": "robust"}
-    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)
 
 
 def _processor() -> str:

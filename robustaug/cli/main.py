@@ -5,15 +5,18 @@ Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 70 a fault of ours; 1
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from robustaug.cli import ops
 from robustaug.cli.attack import attack
+from robustaug.cli.checkpoint import checkpoint
 from robustaug.cli.compare import compare
 from robustaug.cli.doctor import doctor
 from robustaug.cli.eval import evaluate
@@ -36,6 +39,7 @@ app.command("attack")(attack)
 app.command("verify")(verify)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("checkpoint")(checkpoint)
 app.add_typer(ops.app, name="ops")
 app.command("doctor")(doctor)
 
@@ -69,12 +73,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = _DEBUG in own
     command = [word for word in own if word != _DEBUG] + given[len(own) :]
     try:
-        code = _invoke(command)
+        with _plain_warnings():
+            code = _invoke(command)
     except Exception as error:
         if debug:
             raise
         code = _explain(error)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Have our own warnings shown as one line, without the place in the code; others say where they come from."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        return (
+            f"warning: {message}\n"
+            if category.__module__.startswith("robustaug.")
+            else usual(message, category, *place)
+        )
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _invoke(command: list[str]) -> int:

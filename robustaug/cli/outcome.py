@@ -45,8 +45,7 @@ def finish(outcome: Outcome, as_json: bool) -> None:
         content |= {"limits": outcome.limits}
         typer.echo(json.dumps(finite(content)))
     else:
-        _print(outcome)
-        typer.echo(f"report: {page}")
+        show_measured(outcome, page)
     if not outcome.passed:
         raise typer.Exit(1)
 
@@ -61,8 +60,15 @@ def finite(value: Any) -> Any:
 
 
 def show_training(trained: Trained) -> None:
-    """Print the best epoch, why training ended early if it did, and where the weights are."""
+    """Print each epoch's figures, the best epoch, why training ended early if it did, and where the weights are."""
+    from rich.console import Console
+
+    from robustaug.cli import epochs
+    from robustaug.train.validation import Course
+
     best = trained.best
+    kept = int(best["epoch"]) if "epoch" in best else None
+    Console().print(epochs.table(Course(trained.start, trained.history, kept)))
     if "epoch" in best:
         which = f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}"
     else:
@@ -72,6 +78,8 @@ def show_training(trained: Trained) -> None:
         typer.echo(f"before: {_judged(trained.start)}")
     if trained.stopped:
         typer.echo(f"stopped: {trained.stopped}")
+    for sentence in epochs.hints(trained.history):
+        typer.echo(f"hint: {sentence}")
     typer.echo(f"weights: {trained.checkpoint}")
 
 
@@ -80,7 +88,8 @@ def _judged(figures: dict[str, float]) -> str:
     return f"{figures['val_accuracy']:.1%} validation accuracy{robust}"
 
 
-def _print(outcome: Outcome) -> None:
+def show_measured(outcome: Outcome, page: Path) -> None:
+    """Print the headline table, what limits it, the gates, and where the report is."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -100,3 +109,4 @@ def _print(outcome: Outcome) -> None:
         for result in results:
             verdict = "[green]passed[/]" if result.passed else "[bold red]FAILED[/]"
             console.print(f"gate {verdict} {escape(name)}: {escape(result.message)}", highlight=False, soft_wrap=True)
+    typer.echo(f"report: {page}")

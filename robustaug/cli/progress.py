@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
     from robustaug.attacks.execution import Progress as AttackProgress
 
 Report = Callable[[str, int, int, str], None]
@@ -69,8 +72,8 @@ def _lines(percent: bool) -> Report:
     return report
 
 
-@contextlib.contextmanager
-def _bars(percent: bool) -> Iterator[Report]:
+def bars(percent: bool = False, on: Console | None = None) -> Bars:
+    """Return bars with counts (or per cent), times and a field `words`, on standard error or `on`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -91,18 +94,17 @@ def _bars(percent: bool) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[words]}"),
     )
+    return Progress(*columns, console=on or Console(stderr=True))
+
+
+@contextlib.contextmanager
+def _bars(percent: bool) -> Iterator[Report]:
     tasks = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with bars(percent) as shown:
 
         def report(phase: str, done: int, total: int, words: str) -> None:
             if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total, words=words)
-            bars.update(tasks[phase], completed=done, total=total, words=words)
+                tasks[phase] = shown.add_task(phase, total=total, words=words)
+            shown.update(tasks[phase], completed=done, total=total, words=words)
 
         yield report
-
-
-def glance(figures: Mapping[str, float]) -> str:
-    """Return an epoch's accuracies in a few words, empty before the first epoch ends."""
-    shown = {"val_accuracy": "val", "val_robust_accuracy": "robust"}
-    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)

@@ -47,6 +47,7 @@ class Figure(NamedTuple):
         spec: plotly's data and layout.
         height: in CSS pixels.
         table: the same numbers.
+        key: what the colours stand for, as (name of a CSS custom property, words), where they are not the models'.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Figure(NamedTuple):
     spec: Spec
     height: int
     table: Table
+    key: Sequence[tuple[str, str]] = ()
 
 
 class Series(NamedTuple):
@@ -77,6 +79,58 @@ def curves(series: Sequence[Series], x_title: str, ticks: Sequence[tuple[float, 
     }
     y_axis = {"title": {"text": y_title}, "range": [-0.02, 1.03], "tickformat": ".0%"}
     return {"data": data, "layout": {"hovermode": "x unified", "xaxis": x_axis, "yaxis": y_axis}}
+
+
+def quantities(
+    series: Sequence[Series], x_title: str, ticks: Sequence[tuple[float, str]], y_title: str, form: str
+) -> Spec:
+    """Lines like `curves`, of values from 0 up that are no shares; `form` is d3's, such as ".3f"."""
+    spec = curves(series, x_title, ticks, y_title)
+    spec["layout"]["yaxis"] = {"title": {"text": y_title}, "rangemode": "tozero"}
+    for trace in spec["data"]:
+        trace["hovertemplate"] = f"%{{y:{form}}}<extra>%{{fullData.name}}</extra>"
+    return spec
+
+
+def ring(model: Model, x: float, y: float) -> Spec:
+    """A ring around one point of a model's line."""
+    return {
+        "x": _numbers([x]),
+        "y": _numbers([y]),
+        "mode": "markers",
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+        "marker": {"symbol": "circle-open", "size": 17, "color": model.style.colour, "line": {"width": 2.5}},
+    }
+
+
+def stacked(
+    x: Numbers,
+    parts: Sequence[tuple[str, str, Numbers]],
+    x_title: str,
+    ticks: Sequence[tuple[float, str]],
+    y_title: str,
+) -> Spec:
+    """Bars of shares that add up to 1; a part is (words, colour, share at each x)."""
+    data = [
+        {
+            "type": "bar",
+            "name": label(name),
+            "x": _numbers(x),
+            "y": _numbers(shares),
+            "marker": {"color": colour, "line": {"color": "--card", "width": 1}},
+            "hovertemplate": "%{y:.1%}<extra>%{fullData.name}</extra>",
+        }
+        for name, colour, shares in parts
+    ]
+    x_axis = {
+        "title": {"text": x_title},
+        "tickvals": [value for value, _ in ticks],
+        "ticktext": [text for _, text in ticks],
+    }
+    y_axis = {"title": {"text": y_title}, "range": [0, 1], "tickformat": ".0%"}
+    layout = {"barmode": "stack", "bargap": 0.15, "hovermode": "x unified", "xaxis": x_axis, "yaxis": y_axis}
+    return {"data": data, "layout": layout}
 
 
 def reliability(series: Sequence[Series], shares: Sequence[np.ndarray]) -> Spec:

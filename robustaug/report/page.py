@@ -55,7 +55,9 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     content = _content(view)
-    plots = any(content[key] for key in ("attacks", "corruptions", "calibration", "foreign", "cohorts", "training"))
+    plots = bool(content["training"]) or any(
+        content[key] for key in ("attacks", "corruptions", "calibration", "foreign", "cohorts")
+    )
     return environment.get_template("page.html.j2").render(
         content,
         stylesheet=_own("style.css"),

@@ -50,6 +50,15 @@ class Laps:
             if not part.startswith("-")
         }
 
+    def since(self, before: dict[str, float]) -> dict[str, float]:
+        """Return the figures of an epoch that began at the seconds `before`: "seconds_PART" and "augment_share".
+
+        The share is of the time of steps (all parts together), in [0, 1].
+        """
+        spent = {part: value - before.get(part, 0.0) for part, value in self.seconds().items()}
+        share = spent.get("augment", 0.0) / max(sum(spent.values()), 1e-9)
+        return {f"seconds_{part}": value for part, value in spent.items()} | {"augment_share": share}
+
     def _mark(self) -> float | torch.cuda.Event:
         if not self._cuda:
             return time.perf_counter()

@@ -14,6 +14,7 @@ from robustaug.evaluate.suite import check_known, make, make_attack, spec_name
 from robustaug.pipeline import build
 from robustaug.train.loss import Loss
 from robustaug.train.schedule import Curriculum, Optimizer
+from robustaug.train.tracking import Tracking
 
 Spec = str | dict[str, dict[str, Any] | None]
 """`name`, or `{name: parameters}`."""
@@ -104,6 +105,7 @@ class Recipe(Strict):
         averaging, guard: see there.
         patience: stop after this many epochs without a better one; None never does.
         save_every_s: store the state about this often within an epoch, in seconds.
+        tracking: see there.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -134,6 +136,7 @@ class Recipe(Strict):
     guard: Guard | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     save_every_s: Annotated[float, Field(gt=0)] = 300.0
+    tracking: Tracking = Tracking()
 
     @field_validator("augment", "strong")
     @classmethod
@@ -197,6 +200,10 @@ class Recipe(Strict):
         if self.guard is not None and self.checkpoint is None:
             raise ValueError("guard compares with the checkpoint that training starts from; add `checkpoint:`")
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields that weights depend on, as JSON holds them; the others may change between resumptions."""
+        return self.model_dump(mode="json", exclude={"save_every_s", "workers", "tracking"})
 
     def make_loss(self) -> Loss:
         """Return the recipe's loss."""

@@ -25,6 +25,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import robustaug
 from robustaug import atomic, registry
+from robustaug.attacks.inputs import check_eps
 from robustaug.data.source import Source
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
@@ -38,11 +39,13 @@ from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 from robustaug.train.state import State
 from robustaug.train.step import PRECISIONS, Stepper
-from robustaug.train.validation import Figures, Validation, judge
+from robustaug.train.tracking import Tracker, Tracking
+from robustaug.train.validation import Course, Figures, Validation, best_epoch, judge
 from robustaug.train.view import Facts
 
-Progress = Callable[[int, int, Figures], None]
-"""Called after each step with steps done, steps in all, and the latest epoch's figures."""
+Progress = Callable[[int, int, Course], None]
+"""Called with steps done, steps in all, and how training stands: at the start, after each step, or, for an epoch's last
+one, when the epoch is judged."""
 
 
 class Trained(NamedTuple):
@@ -71,13 +74,14 @@ def train(
     recipe: Recipe,
     folder: str | Path,
     device: torch.device,
-    progress: Progress = lambda done, total, figures: None,
+    progress: Progress = lambda done, total, course: None,
 ) -> Trained:
     """Train by `recipe`, or continue the unfinished training in `folder`.
 
     Raises:
         ValueError: the folder holds training by another recipe or on other data, labels or shapes that do not fit
-            the model, a batch larger than the data, or a loss that is not finite.
+            the model, a batch larger than the data, an attack's eps beyond the box, or a loss that is not finite.
+        ImportError: `tracking` asks for a package that is not installed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,11 +93,15 @@ def train(
         if recipe.guard is not None:
             run.keep("best", run.model, state.start)  # until an epoch is better
         run.save()
-    while state.epoch < recipe.epochs and not state.stopped:
-        run.epoch()
-    model = run.model if state.average is None else model_in(state.average)
-    checkpoint = folder / "best" / "model.safetensors"
-    best = checkpoints.load_into(checkpoint, model)["figures"]
+    with run.tracker:
+        run.tell()
+        while state.epoch < recipe.epochs and not state.stopped:
+            run.epoch()
+            run.tell()
+        model = run.model if state.average is None else model_in(state.average)
+        checkpoint = folder / "best" / "model.safetensors"
+        best = checkpoints.load_into(checkpoint, model)["figures"]
+        run.tracker.finish(best | {"epoch": best.get("epoch", -1.0) + 1}, state.stopped)
     seconds = sum(figures["seconds"] for figures in state.history)
     return Trained(model.eval(), checkpoint, best, state.start, state.history, seconds, state.stopped)
 
@@ -124,6 +132,8 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     if recipe.compile:
         model.module.compile()
     processes, laps, loss = Processes.of_launch(device), Laps(device), recipe.make_loss()
+    tracking = recipe.tracking if processes.first else Tracking()
+    tracker = tracking.tracker(recipe.name, recipe.settings(), folder)
     classes = model.num_classes or len(source.classes)
     groups, names = _groups(source, recipe.data.groups)
     feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps)
@@ -138,7 +148,7 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     stepper = Stepper(recipe, model, loss, memory, attacks, optimizer, scaler, average, device, processes, laps)
     state = State(model, optimizer, scaler, average, memory)
     identity = _identity(recipe, [source, held_back, *([unlabelled] if unlabelled else [])], device)
-    return _Run(recipe, folder, source, feed, stepper, validation, state, identity, progress)
+    return _Run(recipe, folder, source, feed, stepper, validation, state, identity, progress, tracker)
 
 
 @dataclass(frozen=True)
@@ -152,10 +162,23 @@ class _Run:
     state: State
     identity: str
     progress: Progress
+    tracker: Tracker
 
     @property
     def model(self) -> Classifier:
         return self.stepper.model
+
+    @property
+    def course(self) -> Course:
+        """How training stands."""
+        start, history = self.state.start, self.state.history
+        return Course(start, history, best_epoch(self.recipe, history, start))
+
+    def tell(self) -> None:
+        """Tell whoever looks on how training stands."""
+        steps, course = len(self.feed), self.course
+        self.tracker.update(course.points)
+        self.progress(self.state.epoch * steps + self.state.step, self.recipe.epochs * steps, course)
 
     def epoch(self) -> None:
         """Run the epoch that the state has come to, or the rest of it, and judge it."""
@@ -167,7 +190,7 @@ class _Run:
         judged = self._judged()
         figures = {"epoch": float(state.epoch), "loss": loss / max(seen, 1)} | self.validation(judged)
         figures |= {"lr": self.stepper.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
-        figures |= {f"seconds_{part}": value - before.get(part, 0.0) for part, value in laps.seconds().items()}
+        figures |= laps.since(before)
         state.history.append(figures)
         verdict = judge(recipe, state.history, state.start)
         if verdict.best:
@@ -180,7 +203,7 @@ class _Run:
     def _steps(self) -> None:
         state, steps = self.state, len(self.feed)
         total = torch.tensor(state.loss, dtype=torch.float64, device=self.stepper.device)
-        latest = state.history[-1] if state.history else state.start
+        course = self.course
         saved = time.monotonic()
         for view in self._timed(self.feed.epoch(state.epoch, state.step)):
             total += self.stepper.take(view, state.epoch * steps + state.step, self.recipe.epochs * steps)
@@ -192,7 +215,8 @@ class _Run:
             if due and self.stepper.processes.world == 1 and state.step < steps:
                 self.save()
                 saved = time.monotonic()
-            self.progress(state.epoch * steps + state.step, self.recipe.epochs * steps, latest)
+            if state.step < steps:  # the last one is told of with the epoch's figures
+                self.progress(state.epoch * steps + state.step, self.recipe.epochs * steps, course)
 
     def _timed(self, views: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -205,8 +229,8 @@ class _Run:
     def _check_finite(self) -> None:
         if not math.isfinite(self.state.loss):
             raise ValueError(
-                f"the loss became {self.state.loss} in epoch {self.state.epoch}; lower optimizer.lr, or set "
-                "optimizer.clip: 1.0"
+                f"the loss became {self.state.loss} in epoch {self.state.epoch + 1}; lower optimizer.lr, or set "
+                f"optimizer.clip: 1.0, and train with --fresh; {self.folder} keeps what was there before"
             )
 
     def _judged(self) -> Classifier:
@@ -236,7 +260,7 @@ class _Run:
     def _metadata(self, figures: Figures) -> dict[str, Any]:
         return {
             "model": self.recipe.model,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.settings(),
             "data": self.source.fingerprint,
             "classes": self.source.classes,
             "figures": figures,
@@ -260,6 +284,12 @@ def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[st
 
 
 def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
+    for attack in (*recipe.make_attacks(), *recipe.judges()):
+        if attack is not None:  # what is too much depends, for most norms, on the size of a sample
+            try:
+                check_eps(attack.eps, attack.threat, math.prod(source.shape))
+            except ValueError as error:
+                raise ValueError(f"{attack.name}: {error}") from None
     if recipe.batch_size > len(source):
         raise ValueError(f"batch_size is {recipe.batch_size} but the training data has only {len(source)} samples")
     if source.classes != validation.classes:
@@ -290,6 +320,5 @@ def _check_needs(recipe: Recipe, needs: frozenset[str]) -> None:
 def _identity(recipe: Recipe, sources: list[Source], device: torch.device) -> str:
     """Hash what the weights depend on: training continues only where all of it is the same."""
     files = [path for path in (recipe.checkpoint, *recipe.make_loss().files()) if path is not None]
-    settings = recipe.model_dump(mode="json", exclude={"save_every_s", "workers"})
-    parts = [settings, [s.fingerprint for s in sources], [atomic.sha256_file(f) for f in files], device.type]
+    parts = [recipe.settings(), [s.fingerprint for s in sources], [atomic.sha256_file(f) for f in files], device.type]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,31 @@ from robustaug.train.recipe import Recipe
 
 Figures = dict[str, float]
 """What is known of an epoch; see `Validation.__call__` and `trainer`."""
+
+
+class Course(NamedTuple):
+    """How training stands.
+
+    Attributes:
+        start: figures of the checkpoint that training began at, if any.
+        history: figures of each finished epoch.
+        best: the position in `history` of the epoch that is kept; None where there is none, or the start is kept.
+    """
+
+    start: Figures
+    history: list[Figures]
+    best: int | None
+
+    @property
+    def latest(self) -> Figures:
+        """The newest figures; empty where nothing is known yet."""
+        return self.history[-1] if self.history else self.start
+
+    @property
+    def points(self) -> dict[int, Figures]:
+        """Figures by how many epochs were done before them: 0 for the start's."""
+        later = {int(one["epoch"]) + 1: {k: v for k, v in one.items() if k != "epoch"} for one in self.history}
+        return ({0: self.start} if self.start else {}) | later
 
 
 @dataclass(frozen=True)
@@ -88,6 +114,9 @@ class Verdict:
     stop: str
 
 
+OVERFITTING = "catastrophic overfitting"
+"""How the alarm's words begin."""
+
 ROBUST_FALL = 0.1
 """How far robust accuracy must fall below its best, and the gap to one step widen, for the alarm: well above the noise
 of a few hundred attacked samples (two standard errors of 512 are 0.04)."""
@@ -100,18 +129,24 @@ def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
         history: figures of each epoch, from the first.
         start: figures of the checkpoint that training began at; empty where it began afresh.
     """
-    newest, before = history[-1], [one for one in history[:-1] if allowed(recipe, one, start)]
-    if recipe.guard is not None:
-        before = [start, *before]
-    best = allowed(recipe, newest, start) and all(merit(newest) > merit(one) for one in before)
+    kept = best_epoch(recipe, history, start)
+    best = kept == len(history) - 1
     if alarm := overfits_one_step(history):
         return Verdict(best, alarm)
     if recipe.patience is not None and not best:
-        latest = max((one for one in before), key=merit, default=None)
-        since = len(history) if latest is None or latest is start else len(history) - 1 - history.index(latest)
+        since = len(history) if kept is None else len(history) - 1 - kept
         if since >= recipe.patience:
             return Verdict(best, f"no better epoch in {since}: stopped early (patience {recipe.patience})")
     return Verdict(best, "")
+
+
+def best_epoch(recipe: Recipe, history: list[Figures], start: Figures) -> int | None:
+    """Return the position of the epoch to keep, the first of equals; None where the guard lets none through."""
+    candidates = [position for position, one in enumerate(history) if allowed(recipe, one, start)]
+    best = max(candidates, key=lambda position: merit(history[position]), default=None)
+    if best is not None and recipe.guard is not None and merit(history[best]) <= merit(start):
+        return None
+    return best
 
 
 def merit(figures: Figures) -> tuple[float, float]:
@@ -122,6 +157,12 @@ def merit(figures: Figures) -> tuple[float, float]:
 def allowed(recipe: Recipe, figures: Figures, start: Figures) -> bool:
     """Whether clean accuracy stands as the recipe's guard asks."""
     return recipe.guard is None or figures["val_accuracy"] >= start["val_accuracy"] - recipe.guard.clean_drop
+
+
+def glance(figures: Figures) -> str:
+    """Return an epoch's accuracies in a few words, empty before the first epoch ends."""
+    shown = {"val_accuracy": "clean", "val_robust_accuracy": "robust", "val_single_step_accuracy": "one step"}
+    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)
 
 
 def overfits_one_step(history: list[Figures]) -> str:
@@ -142,8 +183,8 @@ def overfits_one_step(history: list[Figures]) -> str:
     if fell < ROBUST_FALL or gap(newest) - gap(best) < ROBUST_FALL:
         return ""
     return (
-        f"catastrophic overfitting in epoch {newest['epoch']:.0f}: under several steps "
+        f"{OVERFITTING} in epoch {newest['epoch'] + 1:.0f}: under several steps "
         f"{newest['val_robust_accuracy']:.1%} stand, {best['val_robust_accuracy']:.1%} before, but under one step "
-        f"{newest['val_single_step_accuracy']:.1%}; stopped and rolled back to epoch {best['epoch']:.0f}; use "
+        f"{newest['val_single_step_accuracy']:.1%}; stopped and rolled back to epoch {best['epoch'] + 1:.0f}; use "
         "attack.nfgsm, loss.grad_align or an attack of more steps"
     )
