@@ -144,23 +144,23 @@ def _line(found: Sequence[Trained], key: str, title: str, form: str = "") -> Fig
     ]
     said = "; ".join(f"{row[0]}: {row[2]} at first, {row[3]} at last" for row in rows)
     table = Table(title, ["model", "epochs", "first", "last", "kept"], rows)
-    return Figure(f"training-{key.replace('_', '-')}", title, f"Line chart over epochs. {said}.", spec, 300, table)
+    return Figure(key.replace("_", "-"), title, f"Line chart over epochs. {said}.", spec, 300, table)
 
 
 def _times(one: Trained, number: int) -> Figure | None:
     """Where each epoch's time went, as shares of it."""
     whole = np.array([float(h.get("seconds") or np.nan) for h in one.history])
     spent = {p: np.array([float(h.get(f"seconds_{p}") or 0.0) for h in one.history]) for p in _PARTS if p != "rest"}
-    if not np.isfinite(whole).all() or not sum(spent.values()).any():
+    steps = np.sum([*spent.values()], axis=0)
+    if not np.isfinite(whole).all() or not steps.any():
         return None
-    spent["rest"] = np.maximum(whole - sum(spent.values()), 0.0)
-    taken = {part: seconds for part, seconds in spent.items() if seconds.any()}
-    total = sum(taken.values())
+    total = np.maximum(whole, steps)
+    taken = {part: seconds for part, seconds in (spent | {"rest": total - steps}).items() if seconds.any()}
     epochs = [float(h["epoch"]) + 1 for h in one.history]
     parts = [(*_PARTS[part], seconds / total) for part, seconds in taken.items()]
     rows = [
-        [words, f"{taken[part].sum():,.1f} s", percent(float(taken[part].sum() / total.sum()))]
-        for part in taken
+        [words, f"{seconds.sum():,.1f} s", percent(float(seconds.sum() / total.sum()))]
+        for part, seconds in taken.items()
         for words in [_PARTS[part][0]]
     ]
     title = f"Where the time went: {one.model.name}"

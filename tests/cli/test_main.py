@@ -1,12 +1,25 @@
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from robustaug import __version__
 from robustaug.cli import main as module
 
-COMMANDS = [[], ["run"], ["train"], ["eval"], ["attack"], ["verify"], ["compare"], ["report"], ["ops"], ["doctor"]]
+COMMANDS = [
+    [],
+    ["run"],
+    ["train"],
+    ["eval"],
+    ["attack"],
+    ["verify"],
+    ["compare"],
+    ["report"],
+    ["checkpoint"],
+    ["ops"],
+    ["doctor"],
+]
 COMMANDS += [["ops", name] for name in ("list", "show", "preview")]
 
 
@@ -47,6 +60,21 @@ def test_bad_input_is_one_line_and_debug_shows_where(robustaug):
     for arguments in (["--debug", "run", "nowhere.yaml"], ["run", "nowhere.yaml", "--debug"]):
         with pytest.raises(FileNotFoundError, match="no config at"):
             module.main(arguments)
+
+
+def test_our_warnings_are_one_line_and_those_of_others_say_where(robustaug, monkeypatch):
+    from robustaug.train.tracking import TrackingWarning
+
+    def look(*_):
+        shown = [warnings.formatwarning("so it is", kind, "a.py", 3) for kind in (TrackingWarning, UserWarning)]
+        assert shown[0] == "warning: so it is\n"
+        assert "a.py:3: UserWarning: so it is" in shown[1]
+        return 0
+
+    usual = warnings.formatwarning
+    monkeypatch.setattr(module, "_invoke", look)
+    assert robustaug("ops").code == 0
+    assert warnings.formatwarning is usual
 
 
 def raising(error):

@@ -103,10 +103,18 @@ def described(models: list[str], classes: list[str], n: int, baseline: str | Non
             "loss": 2 / (e + 1),
             "val_accuracy": 0.97 - 0.6 * 0.6**e,
             "val_robust_accuracy": 0.8 - 0.7 * 0.7**e,
+            "lr": 0.1 * (1 - e / 12),
+            "seconds": 2.0,
+            "seconds_data": 0.1,
+            "seconds_augment": 0.2,
+            "seconds_attack": 0.9,
+            "seconds_update": 0.4,
+            "augment_share": 0.125,
         }
         for e in range(12)
     ]
     training = {"recipe": "train/digits.yaml", "epochs": 12, "seconds": 21.4, "history": history}
+    training |= {"start": {}, "best": history[-1], "stopped": ""}
     gate = {"name": "min_clean_accuracy", "figure": "clean_accuracy", "limit": 0.9, "value": 0.95, "passed": True}
     attack = {"attack": {"attack.pgd": {"norm": "Linf", "steps": 20}}, "eps": [*EPS]}
     return {

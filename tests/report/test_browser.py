@@ -8,7 +8,8 @@ from robustaug.report import write
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
-DRAWN = "[...document.querySelectorAll('.plot')].map((p) => p.querySelectorAll('.scatterlayer .trace').length)"
+TRACES = ".scatterlayer .trace, .barlayer .trace"
+DRAWN = f"[...document.querySelectorAll('.plot')].map((p) => p.querySelectorAll('{TRACES}').length)"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
