@@ -129,11 +129,7 @@ def check_eps(eps: float, threat: Threat, values: int = 1) -> None:
         return  # no limit, which is no slip
     most = (1.0 if threat.norm.name == "L0" else threat.width) * threat.norm.of_ones(values)
     if eps > most * (1 + SLIP):
-        hint = (
-            f"; did you mean {eps:g}/255?"
-            if eps <= 255 and threat.width <= 1 and threat.norm.name in ("Linf", "L2")
-            else ""
-        )
+        hint = f"; did you mean {eps:g}/255?" if eps <= 255 and threat.width <= 1 and threat.norm.name == "Linf" else ""
         raise ValueError(
             f"eps must be <= {most:g}, the whole box of width {threat.width:g} in {threat.norm.name}, got {eps:g}{hint}"
         )

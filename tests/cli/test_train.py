@@ -58,7 +58,7 @@ def test_a_budget_in_the_wrong_unit_is_one_line_before_any_work(robustaug, writt
     assert called == (
         2,
         "",
-        "error: attack.pgd: eps must be <= 8, the whole box of width 1 in L2, got 128; did you mean 128/255?\n",
+        "error: attack.pgd: eps must be <= 8, the whole box of width 1 in L2, got 128\n",
     )
 
 
