@@ -37,6 +37,7 @@ from robustaug.evaluate.runner import EvalData, run_suite
 from robustaug.evaluate.suite import Suite, make
 from robustaug.train.recipe import Recipe
 from robustaug.train.trainer import train
+from robustaug.train.validation import Course, glance
 
 PGD10 = {"pgd10": {"attack": {"attack.pgd": {"norm": "Linf", "steps": 10}}, "eps": ["8/255"]}}
 AUTOATTACK = {"autoattack": {"attack": "attack.autoattack", "eps": ["8/255"], "limit": 1000}}
@@ -233,14 +234,13 @@ def augment_share(history: list[dict[str, float]]) -> float:
 
 def said(label: str) -> Any:
     """Return a progress that prints each epoch's figures."""
-    seen: set[float] = set()
+    seen = 0
 
-    def progress(done: int, total: int, figures: dict[str, float]) -> None:
-        if "epoch" in figures and figures["epoch"] not in seen:
-            seen.add(figures["epoch"])
-            shown = ", ".join(f"{key} {figures[key]:.3f}" for key in ("loss", "val_accuracy") if key in figures)
-            robust = f", robust {figures['val_robust_accuracy']:.3f}" if "val_robust_accuracy" in figures else ""
-            print(f"{label}: epoch {figures['epoch'] + 1:.0f}, {shown}{robust}", file=sys.stderr, flush=True)
+    def progress(done: int, total: int, course: Course) -> None:
+        nonlocal seen
+        if len(course.history) > seen:
+            seen = len(course.history)
+            print(f"{label}: epoch {seen}, {glance(course.latest)}", file=sys.stderr, flush=True)
 
     return progress
 
