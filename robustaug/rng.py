@@ -155,10 +155,21 @@ def normal_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     return _normal(rows, math.prod(shape), _FIELD).reshape(len(rows), *shape)
 
 
-def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
-    """Return a random order of 0 to n-1, (n,) int64, that depends on seed and epoch alone."""
-    words = Keys.of(seed, n, epoch).fold("permutation").bits(2)
+def permutation(n: int, seed: int, epoch: int = 0, use: str = "permutation") -> Tensor:
+    """Return a random order of 0 to n-1, (n,) int64, that depends on seed, epoch and what it is for alone."""
+    words = Keys.of(seed, n, epoch).fold(use).bits(2)
     return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
+
+
+def endless(n: int, start: int, stop: int, seed: int, use: str = "endless") -> Tensor:
+    """Return places `start` to `stop` of random orders of 0 to n-1 laid end to end, (stop - start,) int64.
+
+    >>> torch.equal(endless(5, 0, 10, 0)[3:7], endless(5, 3, 7, 0))
+    True
+    """
+    first = start // n
+    laid = [permutation(n, seed, number, use) for number in range(first, -(-stop // n))]
+    return torch.cat([*laid, torch.empty(0, dtype=torch.int64)])[start - first * n : stop - first * n]
 
 
 def subset(n: int, limit: int | None, seed: int) -> Tensor:

@@ -65,6 +65,14 @@ class Parameters:
         """Whether there is a random key among them, which only other draws can change."""
         return any(space.distribution == "key" for space in self.operator.spaces.values())
 
+    def sample(self, keys: Keys) -> dict[str, Tensor]:
+        """Return parameters as augmentation draws them."""
+        return self.operator.sample(keys)
+
+    def apply(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Return what the operator makes of x (B, ...) with these parameters."""
+        return self.operator.apply(x, dict(params))
+
     def at(self, place: Tensor, keys: Keys) -> dict[str, Tensor]:
         """Return the parameters at places (B, D) in [0, 1] of their spaces, differentiable where they are real.
 

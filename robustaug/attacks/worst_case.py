@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.draws import Draws
 from robustaug.attacks.parameters import Parameters
 from robustaug.attacks.replay import check_unit_box, cut, same
 from robustaug.attacks.state import State
@@ -39,7 +40,9 @@ class WorstCase(Attack):
 
     Attributes:
         operator: on images, signals or tables: a name, `{name: parameters}`, or an operator (for tables a fitted one).
-            Parameters narrow the ranges: `{"image.rotate": {"angle_deg": [-30, 30]}}`.
+            Parameters narrow the ranges: `{"image.rotate": {"angle_deg": [-30, 30]}}`. For search="random" also a
+            policy, a combinator or a list of operators, a pipeline: what draws more than ranges. Its witness carries
+            the key of the draw.
         search: "grid" (the product of evenly spaced values), "random" (draws as augmentation makes them), or
             "gradient" (signed ascent through the operator from a random place in the ranges, clipped to them).
         tries: draws, or gradient steps a restart, or the most points of the grid.
@@ -60,8 +63,8 @@ class WorstCase(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.parameters  # noqa: B018 - made once, which refuses what cannot be searched
         check_choice(self.name, "search", self.search, SEARCHES)
+        self.searched  # noqa: B018 - made once, which refuses what cannot be searched
         self.check_count("tries")
         self.check_number("step_size", most=1, open_=False)
         if self.counts is not None and self.search != "grid":
@@ -75,9 +78,17 @@ class WorstCase(Attack):
         return math.inf  # the ranges are the limit
 
     @cached_property
-    def parameters(self) -> Parameters:
+    def searched(self) -> Parameters | Draws:
         """What is searched."""
+        if self.search == "random" and (draws := Draws.of(self.name, self.operator)):
+            return draws
         return Parameters.of(self.name, self.operator)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The ranges that are searched; there are none where whole draws are."""
+        assert isinstance(self.searched, Parameters)
+        return self.searched
 
     @property
     def steps(self) -> int:
@@ -97,10 +108,11 @@ class WorstCase(Attack):
         return best
 
     def init(self, start: State, ask: Ask) -> State:
-        layout, x = self.parameters.operator.layout, start.x
+        operator, x = self.searched.operator, start.x
+        layout = operator.layout
         if x.ndim != layout.rank + 1:
             raise ValueError(
-                f"{self.name}: {self.parameters.operator.name} works on {layout.name}s, (B, ...) of rank "
+                f"{self.name}: {operator.name} works on {layout.name}s, (B, ...) of rank "
                 f"{layout.rank + 1}, got {tuple(x.shape)}"
             )
         if layout.name == "image":
@@ -116,7 +128,7 @@ class WorstCase(Attack):
         if self.search == "gradient":
             return self._climbed(state, ask)
         if self.search == "random":
-            params = self.parameters.operator.sample(state.keys.fold("draw").fold(state.steps))
+            params = self.searched.sample(state.keys.fold("draw").fold(state.steps))
         else:
             params = self.parameters.at(self._corner(state), state.keys)
         made = self.made(state.ball, params)
@@ -134,17 +146,18 @@ class WorstCase(Attack):
         Raises:
             ValueError: it has another shape.
         """
-        operator = self.parameters.operator
-        made = operator.apply(ball.clean, dict(params))
+        # training in half precision must not blur what the operator does
+        with torch.autocast(ball.clean.device.type, enabled=False):
+            made = self.searched.apply(ball.clean, params)
         if made.shape != ball.clean.shape:
             raise ValueError(
-                f"{self.name}: {operator.name} makes {tuple(made.shape)} of {tuple(ball.clean.shape)}; "
+                f"{self.name}: {self.searched.operator.name} makes {tuple(made.shape)} of {tuple(ball.clean.shape)}; "
                 "an attack keeps the shape"
             )
         return cut(made, ball)
 
     def replays(self, ball: Ball, x_adv: Tensor, params: Mapping[str, Tensor]) -> Tensor:
-        good = self.parameters.contain(params)
+        good = self.searched.contain(params)
         rows = good.nonzero()[:, 0]
         if len(rows):
             made = self.made(ball.take(rows), {key: value[rows] for key, value in params.items()})

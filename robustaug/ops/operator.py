@@ -213,6 +213,14 @@ def take(params: Params, chosen: Tensor) -> Params:
     return {k: take(v, chosen) if isinstance(v, dict) else v[chosen] for k, v in params.items()}
 
 
+def joined(parts: Sequence[Params]) -> Params:
+    """Return the rows of several draws of one operator, one draw after another."""
+    return {
+        key: joined([part[key] for part in parts]) if isinstance(value, dict) else torch.cat([p[key] for p in parts])
+        for key, value in parts[0].items()
+    }
+
+
 def to_device(params: Params, device: torch.device) -> Params:
     """Return nested parameters on `device`."""
     return {k: to_device(v, device) if isinstance(v, dict) else v.to(device) for k, v in params.items()}

@@ -18,13 +18,13 @@ from robustaug.data.loader import AugmentedLoader
 from robustaug.data.source import Batch, Source, read
 from robustaug.evaluate.suite import make
 from robustaug.ops.layout import IMAGES
-from robustaug.ops.operator import Params
+from robustaug.ops.operator import Params, joined
 from robustaug.pipeline import Pipeline, build
-from robustaug.rng import Keys, permutation
+from robustaug.rng import Keys, endless, permutation
 from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
-from robustaug.train.view import View
+from robustaug.train.view import Unlabelled, View, beside
 
 
 class Feed:
@@ -61,46 +61,52 @@ class Feed:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[View]:
         """Yield the views of an epoch from step `first` on; one is empty where this process has nothing to do."""
-        seed, size = self.recipe.seed, self.recipe.batch_size
-        order = permutation(len(self.source), seed, epoch)
-        labelled = self._augmented(self.source, [*order.split(size)][first:], seed, epoch)
-        others = self._unlabelled(epoch, first)
-        for step, batch in enumerate(labelled, first):
-            yield self._view(batch, next(others), epoch, step)
-
-    def _augmented(self, source: Source, chunks: Sequence[Tensor], seed: int, epoch: int) -> Iterator[Batch]:
-        shares = [self.processes.share(chunk.tolist()) for chunk in chunks]
-        loader = AugmentedLoader(read(source, shares, self.recipe.workers), self.augment, self.device, seed)
+        chunks = [*permutation(len(self.source), self.recipe.seed, epoch).split(self.recipe.batch_size)]
+        shares = [self.processes.share(chunk.tolist()) for chunk in chunks[first:]]
+        loader = AugmentedLoader(
+            read(self.source, shares, self.recipe.workers), self.augment, self.device, self.recipe.seed
+        )
         loader.set_epoch(epoch)
-        return iter(loader)
+        unlabelled = self._unlabelled([len(chunk) for chunk in chunks], epoch, first)
+        for step, batch in enumerate(loader, first):
+            yield self._view(batch, next(unlabelled, None), epoch, step)
 
-    def _unlabelled(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """Yield as many samples without labels as a batch has with them, through both pipelines, without end."""
-        if self.unlabelled is None:
-            while True:
-                yield None
-        source, size, seed = self.unlabelled, self.recipe.batch_size, self.recipe.seed
-        at, steps = epoch * len(self) + first, len(self) - first
-        positions = torch.arange(at * size, (at + steps) * size)
-        rounds = {int(r): permutation(len(source), seed, int(r)) for r in (positions // len(source)).unique()}
-        order = torch.stack([rounds[int(p) // len(source)][int(p) % len(source)] for p in positions])
-        for batch in self._augmented(source, order.split(size), seed, epoch):
-            keys = Keys.of(seed, batch.index.cpu(), epoch).to(self.device).fold("unlabelled")
-            x = as_input(batch.image)
-            yield x, self._strong(x, keys)
+    def _unlabelled(self, sizes: list[int], epoch: int, first: int) -> Iterator[Unlabelled]:
+        """Yield the samples without labels of each step, in an order that never ends.
 
-    def _view(self, batch: Batch, unlabelled: tuple[Tensor, Tensor] | None, epoch: int, step: int) -> View:
-        keys = Keys.of(self.recipe.seed, batch.index.cpu(), epoch).to(self.device)
+        Args:
+            sizes: of the labelled batches, one a step.
+        """
+        if self.unlabelled is None or self.recipe.data is None:
+            return
+        source, seed = self.unlabelled, self.recipe.seed
+        count = max(1, round(self.recipe.data.unlabelled_ratio * self.recipe.batch_size))
+        start, stop = (epoch * len(self) + step for step in (first, len(self)))
+        order = endless(len(source), start * count, stop * count, seed, "unlabelled").split(count)
+        shares = []
+        for chunk, size in zip(order, sizes[first:], strict=True):
+            rows = self.processes.share(range(size))
+            shares.append(chunk[beside(slice(rows.start, rows.stop), size, count)].tolist())
+        for step, batch in enumerate(read(source, shares, self.recipe.workers), first):
+            # a sample may come several times an epoch, so its key goes by the step too
+            keys = Keys.of(seed, batch.index, epoch).fold("unlabelled").fold(step)
+            x = as_input(self.augment.apply(batch.image.to(self.device), self.augment.sample(keys)))
+            [strong] = self._strong(x, [keys])
+            yield Unlabelled(x, strong, keys.to(self.device), count / sizes[step])
+
+    def _view(self, batch: Batch, unlabelled: Unlabelled | None, epoch: int, step: int) -> View:
+        keys = Keys.of(self.recipe.seed, batch.index.cpu(), epoch)
         x, y, target = as_input(batch.image), batch.label, None
-        with self.laps.of("augment"):
-            strong = tuple(self._strong(x, keys.fold(number)) for number in range(self.views))
-            if self.mixer is not None and len(x):
+        if self.mixer is not None and len(x):
+            with self.laps.of("augment"):
                 x, target = self.mixer.apply(x, y, self.mixer.sample(keys.fold("mix")), self.classes)
+        # views are of what the sample has become: of a mixture, where samples are mixed
+        strong = self._strong(x, [keys.fold(number) for number in range(self.views)])
         return View(
             x,
             y,
             batch.position,
-            keys,
+            keys.to(self.device),
             epoch + step / len(self),
             target,
             None if self.groups is None else self.groups[batch.position.cpu()].to(self.device),
@@ -111,8 +117,14 @@ class Feed:
             self.processes.gather,
         )
 
-    def _strong(self, x: Tensor, keys: Keys) -> Tensor:
-        return self.strong.apply(x, self.strong.sample(keys.fold("strong")))
+    def _strong(self, x: Tensor, keys: Sequence[Keys]) -> tuple[Tensor, ...]:
+        """Return views of x (B, ...) through the `strong` pipeline, one for each of `keys`, in one call."""
+        if not keys:
+            return ()
+        with self.laps.of("augment"):
+            params = joined([self.strong.sample(one.fold("strong")) for one in keys])
+            made = self.strong.apply(torch.cat([x] * len(keys)), params)
+        return tuple(made.unflatten(0, (len(keys), len(x))))
 
 
 def as_input(image: Tensor) -> Tensor:

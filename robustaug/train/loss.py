@@ -29,7 +29,9 @@ class Loss:
 
     name: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Fields of `View` that must be there: "x_adv", "group", "unlabelled"."""
+    """What must be there: the fields "x_adv", "group" or "unlabelled" of `View`, or the recipe's "strong" pipeline."""
+    may_use: ClassVar[frozenset[str]] = frozenset()
+    """The same, of what it does without where it is not there."""
     views: ClassVar[int] = 0
     """How many views of each sample through the recipe's `strong` pipeline it looks at."""
     one_prediction: ClassVar[bool] = True
@@ -94,6 +96,15 @@ class Loss:
         if not (least <= value <= most and value != float("inf")):
             raise ValueError(f"{self.name}: {key} must be in [{least:g}, {most:g}] and finite, got {value:g}")
         object.__setattr__(self, key, value)
+
+
+def divergence(expected: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(expected || softmax(logits)), (B,) float32, of probabilities (B, K) and logits (B, K).
+
+    A class that is certain, with a probability of exactly 1, makes it the cross-entropy.
+    """
+    logs = torch.log_softmax(logits.float(), 1)
+    return (torch.xlogy(expected, expected) - expected * logs).sum(1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

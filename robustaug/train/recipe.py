@@ -26,13 +26,21 @@ class TrainData(Strict):
     Attributes:
         train, validation: labelled; validation chooses the epoch that is kept, so it must be held back.
         unlabelled: whose labels are not looked at, for losses that learn from such samples too.
+        unlabelled_ratio: so many of them for each labelled sample of a batch.
         groups: metadata columns of `train` ("class" is one); samples with the same values are a group.
     """
 
     train: Spec
     validation: Spec
     unlabelled: Spec | None = None
+    unlabelled_ratio: Annotated[float, Field(gt=0)] = 1.0
     groups: list[str] = []
+
+    @model_validator(mode="after")
+    def _used(self) -> TrainData:
+        if self.unlabelled is None and "unlabelled_ratio" in self.model_fields_set:
+            raise ValueError("unlabelled_ratio is given but there are no such samples; add `unlabelled:`")
+        return self
 
 
 class WeightPerturbation(Strict):
@@ -83,11 +91,13 @@ class Recipe(Strict):
         data: what to train and validate on; an experiment fills it in where it is left out.
         checkpoint: start from these weights instead of fresh ones (fine-tuning).
         augment: a pipeline: a list of operators, as in `Pipeline.from_yaml`.
-        strong: a pipeline on top of `augment`, for losses that compare views of a sample.
-        mix: a mixer, such as `mixing.cutmix`: samples and labels mixed after `augment`.
+        strong: a pipeline on top of `augment` and `mix`, for losses that compare views of a sample.
+        mix: a mixer, such as `mixing.cutmix`: samples and labels mixed after `augment`. A sample's partner is another
+            of its batch, of this process's share where there are several.
         loss: a registered loss.
-        attack: train on its points (Madry et al. 2018, arXiv:1706.06083), made at every step against the label itself;
-            of several attacks the losses are averaged (Tramer & Boneh 2019, arXiv:1904.13000, section 4.1).
+        attack: train on its points (Madry et al. 2018, arXiv:1706.06083), made at every step against the label itself,
+            or against the greater part of a mixed one: attacks lead away from a class, not from shares of several. Of
+            several attacks the losses are averaged (Tramer & Boneh 2019, arXiv:1904.13000, section 4.1).
         clean_share: weight in [0, 1] of the loss on unattacked images when there is an attack.
         curriculum: lets the attacks' eps grow.
         replays: above 1, "free" training: this many updates a batch, whose gradients also move the attack's points
@@ -186,10 +196,12 @@ class Recipe(Strict):
             raise ValueError(f"clean_share is for losses of one prediction; {loss.name} weighs clean samples itself")
         if "x_adv" in loss.needs and self.attack in (None, []):
             raise ValueError(f"{loss.name} compares samples with attacked ones; add `attack:`, such as attack.pgd")
-        if loss.views and not self.strong:
+        if (loss.views or "strong" in loss.needs) and not self.strong:
             raise ValueError(
                 f"{loss.name} compares views of a sample; add `strong:`, such as `strong: [policy.augmix]`"
             )
+        if self.strong and not (loss.views or "strong" in loss.needs):
+            raise ValueError(f"{loss.name} looks at one view of a sample; what `strong:` holds belongs in `augment:`")
         if self.replays > 1 and (len(_listed(self.attack)) > 1 or self.weight_perturbation):
             raise ValueError(
                 "replays moves one attack's points with the updates' own gradients: give one attack and "

@@ -66,7 +66,7 @@ class Stepper:
 
     def _points(self, attack: Attack, view: View, number: int) -> Tensor:
         keys = view.keys.fold("attack").fold(number)
-        return perturb(attack, self.model, view.x, view.y, keys, eps=self._eps(attack, view))
+        return perturb(attack, self.model, view.x, view.shown, keys, eps=self._eps(attack, view))
 
     def _eps(self, attack: Attack, view: View) -> float:
         share = 1.0 if self.recipe.curriculum is None else self.recipe.curriculum.share(view.epoch)

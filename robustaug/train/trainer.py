@@ -138,7 +138,8 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     groups, names = _groups(source, recipe.data.groups)
     feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps)
     facts = Facts(source, source.labels, classes, groups, names, recipe.epochs, len(feed), device)
-    _check_needs(recipe, loss.needs)
+    _check_needs(recipe, loss.needs, loss.may_use)
+    _check_unlabelled(source, unlabelled)
     optimizer = recipe.optimizer.make(model)
     average = None if recipe.averaging is None else averaged(model, recipe.averaging)
     scaler = GradScaler(device.type, enabled=PRECISIONS.get(recipe.precision) is torch.float16)
@@ -308,13 +309,20 @@ def _check_classes(model: Classifier, source: Source) -> None:
         )
 
 
-def _check_needs(recipe: Recipe, needs: frozenset[str]) -> None:
+def _check_needs(recipe: Recipe, needs: frozenset[str], may_use: frozenset[str]) -> None:
     assert recipe.data is not None
     name = spec_name(recipe.loss)
     if "group" in needs and not recipe.data.groups:
         raise ValueError(f"{name} looks at groups; name the columns that make them: data.groups: [class, background]")
     if "unlabelled" in needs and recipe.data.unlabelled is None:
         raise ValueError(f"{name} learns from samples without labels; add data.unlabelled")
+    if "unlabelled" not in needs | may_use and recipe.data.unlabelled is not None:
+        raise ValueError(f"{name} has no use for data.unlabelled; remove it, or take loss.consistency or loss.vat")
+
+
+def _check_unlabelled(source: Source, unlabelled: Source | None) -> None:
+    if unlabelled is not None and unlabelled.shape != source.shape:
+        raise ValueError(f"training images have shape {source.shape}, unlabelled ones {unlabelled.shape}")
 
 
 def _identity(recipe: Recipe, sources: list[Source], device: torch.device) -> str:

@@ -40,6 +40,34 @@ class Facts(NamedTuple):
     device: torch.device
 
 
+class Unlabelled(NamedTuple):
+    """Samples without labels that come with a batch, or with a part of one.
+
+    Attributes:
+        x: (U, ...) float32 in [0, 1], augmented.
+        strong: (U, ...), the same through the recipe's `strong` pipeline.
+        keys: one a sample, of this step.
+        ratio: how many come with each labelled sample in the whole batch, over all parts and processes.
+    """
+
+    x: Tensor
+    strong: Tensor
+    keys: Keys
+    ratio: float
+
+    def take(self, rows: slice) -> Unlabelled:
+        """Return some of the samples."""
+        return Unlabelled(self.x[rows], self.strong[rows], self.keys[rows], self.ratio)
+
+    def share(self, losses: Tensor, labelled: int) -> Tensor:
+        """Return what to add to the loss of each labelled sample of this part, a scalar.
+
+        The mean over the labelled samples then holds the mean of the losses (U,) of the unlabelled ones, however the
+        batch is cut into parts and among processes.
+        """
+        return losses.sum() / (self.ratio * labelled)
+
+
 @dataclass(frozen=True)
 class View:
     """One batch, or a part of one, on the device.
@@ -54,7 +82,7 @@ class View:
         group: (B,) int64 where the recipe names groups.
         x_adv: (B, ...) where the recipe has an attack: its points for x.
         strong: further views of the same samples, (B, ...) each, through the recipe's `strong` pipeline.
-        unlabelled: (U, ...) float32 in [0, 1], samples without labels, and the same through `strong`.
+        unlabelled: samples without labels, where the recipe has some.
         clean_share: weight in [0, 1] of x beside x_adv, for losses of one prediction.
     """
 
@@ -67,13 +95,18 @@ class View:
     group: Tensor | None = None
     x_adv: Tensor | None = None
     strong: tuple[Tensor, ...] = ()
-    unlabelled: tuple[Tensor, Tensor] | None = None
+    unlabelled: Unlabelled | None = None
     clean_share: float = 0.0
     everywhere: Callable[[Tensor], Tensor] = lambda rows: rows
     """Put together the rows of every process: what memory is updated from, the same everywhere."""
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def shown(self) -> Tensor:
+        """The class that each sample shows most of, (B,) int64: what attacks lead away from."""
+        return self.y if self.target is None else self.target.argmax(1)
 
     def soft(self, classes: int) -> Tensor:
         """Return the labels as shares of each class, (B, classes) float32; rows sum to 1."""
@@ -89,8 +122,13 @@ class View:
             f.name: value[rows] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor | Keys)
         }
         unlabelled = None
-        if self.unlabelled is not None:  # as many parts as the labelled samples are cut into
-            share = len(self.unlabelled[0]) / len(self)
-            cut = slice(round(rows.start * share), round(min(rows.stop, len(self)) * share))
-            unlabelled = (self.unlabelled[0][cut], self.unlabelled[1][cut])
+        if self.unlabelled is not None:
+            unlabelled = self.unlabelled.take(beside(rows, len(self), len(self.unlabelled.x)))
         return replace(self, **by_sample, strong=tuple(one[rows] for one in self.strong), unlabelled=unlabelled)
+
+
+def beside(rows: slice, labelled: int, unlabelled: int) -> slice:
+    """Return which of `unlabelled` samples go with these rows of `labelled` ones: a cut at the same shares."""
+    return slice(
+        *(round(min(edge, labelled) * unlabelled / max(labelled, 1)) for edge in (rows.start, rows.stop)),
+    )

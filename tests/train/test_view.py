@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from robustaug.rng import Keys
-from robustaug.train.view import View
+from robustaug.train.view import Unlabelled, View
 
 
 def view(n, **fields):
@@ -21,7 +22,7 @@ def test_parts_hold_every_sample_once_with_all_that_belongs_to_it():
         group=torch.arange(7),
         x_adv=torch.rand(7, 3),
         strong=(torch.rand(7, 3), torch.rand(7, 3)),
-        unlabelled=(torch.rand(14, 3), torch.rand(14, 3)),
+        unlabelled=Unlabelled(torch.rand(14, 3), torch.rand(14, 3), Keys.of(1, 14), 2.0),
     )
     parts = whole.split(3)
     assert [len(part) for part in parts] == [3, 3, 1]
@@ -31,7 +32,19 @@ def test_parts_hold_every_sample_once_with_all_that_belongs_to_it():
     for number in (0, 1):
         assert torch.equal(torch.cat([part.strong[number] for part in parts]), whole.strong[number])
         assert torch.equal(torch.cat([part.unlabelled[number] for part in parts]), whole.unlabelled[number])
+    assert torch.equal(torch.cat([part.unlabelled.keys.index for part in parts]), torch.arange(14))
+    # the mean over labelled samples holds the mean over those without labels, however the batch is cut
+    each = torch.rand(14)
+    given = each.split([len(part.unlabelled.x) for part in parts])
+    shared = sum(part.unlabelled.share(losses, len(part)) * len(part) for part, losses in zip(parts, given, strict=True))
+    assert float(shared / 7) == pytest.approx(float(each.mean()))
 
 
 def test_more_parts_than_samples_leave_none_empty():
     assert [len(part) for part in view(2).split(8)] == [1, 1]
+
+
+def test_attacks_lead_away_from_the_class_that_a_mixture_shows_most_of():
+    target = torch.tensor([[0.7, 0.3, 0.0, 0.0], [0.6, 0.4, 0.0, 0.0]])
+    assert view(2).shown.tolist() == [0, 1]
+    assert view(2, target=target).shown.tolist() == [0, 0]

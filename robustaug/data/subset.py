@@ -1,0 +1,42 @@
+"""A part of another source: few labels, as a source of its own that a recipe can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustaug import registry
+from robustaug.data.source import Source
+from robustaug.data.splits import limit
+
+
+@registry.register("data.subset")
+def subset(of: Any, per_class: int, seed: int = 0) -> Source:
+    """Return a random choice of another source's samples, as many of each class.
+
+    >>> import robustaug
+    >>> few = robustaug.create("data.subset", of="data.digits", per_class=10)
+    >>> len(few), few.labels.bincount().tolist()
+    (100, [10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
+
+    Args:
+        of: a source of family `data`: a name, `{name: parameters}`, or a source.
+        per_class: at most this many of each class, >= 1.
+        seed: of the choice.
+
+    Raises:
+        ValueError: `of` is no source, or per_class < 1.
+    """
+    whole = _made(of)
+    if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+        raise ValueError(f"data.subset: per_class must be a whole number >= 1, got {per_class!r}")
+    chosen = limit(whole.labels, whole.classes, per_class, seed)
+    return whole.subset(chosen, f"{whole.name}/{per_class} a class")
+
+
+def _made(of: Any) -> Source:
+    if isinstance(of, Source):
+        return of
+    name, params = next(iter(of.items())) if isinstance(of, dict) and len(of) == 1 else (of, None)
+    if not isinstance(name, str) or registry.lookup(name).kind != "source":
+        raise ValueError(f"data.subset: of must be a source, as `name` or `{{name: parameters}}`, got {of!r}")
+    return registry.create(name, **(params or {}))
