@@ -86,7 +86,8 @@ class Feed:
         shares = []
         for chunk, size in zip(order, sizes[first:], strict=True):
             rows = self.processes.share(range(size))
-            shares.append(chunk[beside(slice(rows.start, rows.stop), size, count)].tolist())
+            own = slice(rows[0], rows[-1] + 1) if rows else slice(0, 0)
+            shares.append(chunk[beside(own, size, count)].tolist())
         for step, batch in enumerate(read(source, shares, self.recipe.workers), first):
             # a sample may come several times an epoch, so its key goes by the step too
             keys = Keys.of(seed, batch.index, epoch).fold("unlabelled").fold(step)

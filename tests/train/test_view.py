@@ -36,7 +36,9 @@ def test_parts_hold_every_sample_once_with_all_that_belongs_to_it():
     # the mean over labelled samples holds the mean over those without labels, however the batch is cut
     each = torch.rand(14)
     given = each.split([len(part.unlabelled.x) for part in parts])
-    shared = sum(part.unlabelled.share(losses, len(part)) * len(part) for part, losses in zip(parts, given, strict=True))
+    shared = sum(
+        part.unlabelled.share(losses, len(part)) * len(part) for part, losses in zip(parts, given, strict=True)
+    )
     assert float(shared / 7) == pytest.approx(float(each.mean()))
 
 

@@ -18,9 +18,9 @@ from robustaug.train.view import View
 class Smoothing(Loss):
     """Cross-entropy of samples under Gaussian noise, which is drawn anew each epoch and not cut at [0, 1].
 
-    Source: Cohen et al. 2019, arXiv:1902.02918, section 3.3. The guarantee of the smoothed classifier is for this noise;
-    `image.gaussian_noise` is another one, as it keeps images in [0, 1]. Where the recipe has an attack its points get
-    the noise; the attack itself does not see it.
+    Source: Cohen et al. 2019, arXiv:1902.02918, section 3.3. The guarantee of the smoothed classifier is for this
+    noise; `image.gaussian_noise` is another one, as it keeps images in [0, 1]. Where the recipe has an attack its
+    points get the noise; the attack itself does not see it. Epochs are judged on images without noise.
 
     Attributes:
         sigma: standard deviation in units of the input, [0, 1]: that of the classifier to be certified; published
