@@ -22,10 +22,6 @@ View = Callable[[Tensor, slice], Tensor]
 """From points (B, ...) of the rows `slice` to what the model is shown, differentiable."""
 
 
-CACHED = 64
-"""Samples a pass on the CPU where nothing is said: small images then stay in the processor's cache."""
-
-
 class Answer(NamedTuple):
     """What the model said, and how the loss grows: logits (B, K), loss (B,) and its gradient (B, ...)."""
 
@@ -91,6 +87,10 @@ class Ask:
         """Return the same for points that are counted but kept nowhere."""
         return replace(self, keeps=False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K) at x, with whatever gradient is wanted around; nobody is told or counts."""
+        return _joined([self._pass(x[part]) for part in self._parts(x)])
+
     def logits(self, x: Tensor, loss: Loss | None = None, *rows: Tensor, keep: bool = True) -> Tensor:
         """Return the logits (B, K) at x, without gradient.
 
@@ -103,7 +103,7 @@ class Ask:
         """
         self._reserve(1)
         with torch.no_grad():
-            logits = _joined([self._forward(x[part]) for part in self._parts(x)])
+            logits = self.forward(x)
             value = None if loss is None else loss(logits, *rows)
         self._tell(x, logits, value, keep, None, forwards=1)
         return logits
@@ -145,7 +145,7 @@ class Ask:
         logits, grads = [], []
         for part in self._parts(x):
             leaf = x[part].detach().requires_grad_()
-            output = self._forward(leaf)
+            output = self._pass(leaf)
             require_slope(output)
             chosen = output.gather(1, classes[part])
             columns = []
@@ -166,7 +166,7 @@ class Ask:
         for _ in range(repeats):
             leaf = x[part].detach().requires_grad_()
             shown = leaf if view is None else view(leaf, part)
-            logits = self._forward(shown)
+            logits = self._pass(shown)
             value = loss(logits, *(row[part] for row in rows))
             require_slope(value)
             # with respect to the input alone: the parameters' .grad stays as it was
@@ -177,12 +177,12 @@ class Ask:
         logits, value, grad = total if repeats == 1 else tuple(t / repeats for t in total)
         return logits, value, grad, shown.detach()
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _pass(self, x: Tensor) -> Tensor:
         with self.execution.reduced(x.device):
             return logits_of(self.model(x)).to(x.dtype)
 
     def _parts(self, x: Tensor) -> Iterator[slice]:
-        size = self.execution.batch_size or (CACHED if x.device.type == "cpu" else max(1, len(x)))
+        size = self.execution.pass_size(x)
         return (slice(start, start + size) for start in range(0, max(1, len(x)), size))
 
     def _reserve(self, forwards: int) -> None:

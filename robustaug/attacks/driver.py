@@ -76,7 +76,7 @@ def run(
         x, y, budget = x.detach().clone(), y.detach().clone().long(), budget.clone()
         if not len(x):
             return _empty(x)
-        logits = clean_logits(model, x, execution.batch_size)
+        logits = clean_logits(model, x, execution)
         check_class_range("y", y, logits.shape[1])
         for words in suspicions(logits):
             warnings.warn(words, AttackWarning, stacklevel=3)  # of the attack's caller
@@ -92,14 +92,14 @@ def run(
         return result
 
 
-def clean_logits(model: nn.Module, x: Tensor, batch_size: int | None) -> Tensor:
-    """Return the logits (B, K) of the model itself at x.
+def clean_logits(model: nn.Module, x: Tensor, execution: Execution) -> Tensor:
+    """Return the logits (B, K) of the model itself at x, asked in the passes of `execution`.
 
     Raises:
         ValueError: the model returns probabilities.
     """
     with torch.no_grad():
-        parts = x.split(batch_size or len(x))
+        parts = x.split(execution.pass_size(x))
         logits = torch.cat([logits_of(model(part.clone())) for part in parts])  # a model may work in place
     if are_probabilities(logits):
         raise ValueError(

@@ -15,6 +15,8 @@ from robustaug.attacks.fuse import fused
 from robustaug.models.classifier import logits_of
 
 PRECISIONS = {"full": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CACHED = 64
+"""Samples a pass on the CPU where nothing is said: small images then stay in the processor's cache."""
 
 
 class Progress(NamedTuple):
@@ -59,7 +61,8 @@ class Execution:
     """How to run an attack; none of it changes what an attack searches, up to rounding.
 
     Attributes:
-        batch_size: most samples a pass of the model; all that stand when left out.
+        batch_size: most samples a pass of the model; when left out 64 on the CPU, otherwise all that stand. What was
+            found is judged again in passes of one more: see `check_size`.
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
             model itself, and counts only where that breaks too. Attacks that compare losses, such as attack.square,
             search worse with it: logits of bf16 have three digits.
@@ -102,6 +105,19 @@ class Execution:
         if not self.checkpoint_every_s >= 0:
             raise ValueError(f"checkpoint_every_s must be >= 0, got {self.checkpoint_every_s!r}")
 
+    def pass_size(self, x: Tensor) -> int:
+        """Return how many samples the largest pass takes where points x (B, ...) are asked; at least 1."""
+        most = self.batch_size or (CACHED if x.device.type == "cpu" else len(x))
+        return max(1, min(most, len(x)))
+
+    def check_size(self, x: Tensor) -> int:
+        """Return how many samples every pass takes that judges again what was found around x (B, ...).
+
+        One more than the largest pass of the attack, so that no sample is judged at a size at which it was found: some
+        models answer otherwise in other company, and a network's rounding depends on the size as well.
+        """
+        return self.pass_size(x) + 1
+
     def looks(self, device: torch.device) -> int:
         """Return the steps between two looks at which samples still stand."""
         return self.patience or (1 if device.type == "cpu" else 8)
@@ -122,18 +138,22 @@ class Execution:
         if self.compile:
             asked = torch.compile(asked, mode="reduce-overhead" if x.is_cuda else "default", dynamic=False)
         # torch.compile goes back to eager after eight: three sizes, with and without gradient
-        least = bucket(min(len(x), self.batch_size or len(x))) // 4
+        least = bucket(self.pass_size(x)) // 4
 
         def ask(x: Tensor) -> Any:
             # a copy each time: the model may work in place
             if not self.compile or not len(x):
                 return asked(x.clone(memory_format=layout))
-            spare = max(bucket(len(x)), least) - len(x)
-            filled = torch.cat([x, x[-1:].expand(spare, *[-1] * (x.ndim - 1))])
+            whole = filled(x, max(bucket(len(x)), least))
             # CUDA graphs write each answer to the same place
-            return logits_of(asked(filled.clone(memory_format=layout)))[: len(x)].clone()
+            return logits_of(asked(whole.clone(memory_format=layout)))[: len(x)].clone()
 
         return Searched(ask, self.precision != "full" or self.compile or folded is not None)
+
+
+def filled(x: Tensor, size: int) -> Tensor:
+    """Return x (B, ...), B >= 1, with copies of its last row behind it, `size` rows in all."""
+    return torch.cat([x, x[-1:].expand(size - len(x), *[-1] * (x.ndim - 1))])
 
 
 def bucket(size: int) -> int:

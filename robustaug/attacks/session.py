@@ -20,7 +20,7 @@ from robustaug.attacks.ask import Ask
 from robustaug.attacks.execution import Execution, Progress
 from robustaug.attacks.state import AttackResult, State
 from robustaug.attacks.threat import Ball, Threat, per_row, within
-from robustaug.attacks.verify import MOST, broken, full_precision, verify
+from robustaug.attacks.verify import broken, full_precision, verify
 from robustaug.models.classifier import logits_of
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.rng import Keys
@@ -182,9 +182,8 @@ class Session:
         verified = torch.zeros_like(self.success)
         rows = self.success.nonzero()[:, 0]
         ball = Ball(self.threat, self.x, self.eps, self.ball.mask).take(rows)
-        size = self.execution.batch_size
-        most = MOST if size is None else max(2 // size, size - 1)  # another size than the attack's, and no larger
-        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], self.targeted, most)
+        size = self.execution.check_size(self.x)
+        verified[rows] = verify(self.model, ball, self.found[rows], self.label[rows], size, self.targeted)
         for number, params in self.params.items():
             rows = (self.success & ~self.wrong & (self.by == number)).nonzero()[:, 0]
             made_from = {key: value[rows] for key, value in params.items()}
@@ -353,7 +352,7 @@ class _Rows:
         rows = near.nonzero()[:, 0]
         if len(rows):
             with torch.no_grad(), full_precision(x.device):
-                parts = x[rows].split(session.execution.batch_size or len(rows))
+                parts = x[rows].split(session.execution.pass_size(x[rows]))
                 logits = torch.cat([logits_of(session.model(part.clone())) for part in parts])
             session.forwards.index_add_(0, self.at[rows], torch.ones_like(rows))
             near = near.clone()

@@ -161,7 +161,9 @@ def transfer(trial: Trial, fell: Tensor, surrogate: nn.Module) -> Finding | None
     attack = left.made("attack.pgd", steps=STEPS)
     x_adv = perturb(attack, surrogate, left.x, left.y, left.keys)  # the last point: the first to fool one fools few
     eps = torch.full((len(left.x),), trial.eps, dtype=torch.float64, device=left.x.device)
-    broke = int(verify(trial.model, Ball(trial.threat, left.x, eps), x_adv, left.y).sum())
+    broke = int(
+        verify(trial.model, Ball(trial.threat, left.x, eps), x_adv, left.y, trial.execution.check_size(left.x)).sum()
+    )
     message = f"points that lead a surrogate astray break {broke} of {len(left.x)} samples that stood"
     return _beaten("transfer", message, "a surrogate's gradients as well", trial, left, broke, FEW)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.driver import clean_logits
+from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import check_classes
 from robustaug.attacks.verify import broken, full_precision
 from robustaug.models.classifier import require_eval
@@ -31,4 +32,4 @@ def transfer(x_adv: Tensor, model: nn.Module, y: Tensor, targeted: bool = False,
     if not len(x_adv):
         return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
     with full_precision(x_adv.device):
-        return broken(clean_logits(model, x_adv.detach(), batch_size), y, targeted)
+        return broken(clean_logits(model, x_adv.detach(), Execution(batch_size=batch_size)), y, targeted)

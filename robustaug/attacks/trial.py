@@ -75,7 +75,7 @@ class Trial:
     def ask(self, x: Tensor) -> Tensor:
         """Return the logits (B, K) of the model itself."""
         with torch.no_grad(), full_precision(x.device):
-            parts = x.split(self.execution.batch_size or len(x))
+            parts = x.split(self.execution.pass_size(x))
             return torch.cat([logits_of(self.model(part.clone())) for part in parts])
 
     def made(self, name: str, **params: Any) -> Any:

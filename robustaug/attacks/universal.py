@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustaug.attacks import driver
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
+from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import mask_rows
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import Norm, per_row
@@ -92,7 +93,7 @@ class Universal(Attack):
         if self.targeted != (target is not None):
             raise ValueError(f"{self.name}: fit takes a target where targeted is true, and only there")
         label = y if target is None else target
-        logits = driver.clean_logits(model, x, None)
+        logits = driver.clean_logits(model, x, Execution())
         rows = (~broken(logits, label, self.targeted)).nonzero()[:, 0]
         if not len(rows):
             raise ValueError(f"{self.name}: no sample to fit to: the model is broken at all {len(x)} as they are")

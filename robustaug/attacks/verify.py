@@ -11,12 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.execution import filled
 from robustaug.attacks.inputs import slip_of
 from robustaug.attacks.threat import Ball, within
 from robustaug.models.classifier import logits_of
-
-MOST = 512
-"""Samples a pass, so that any number of witnesses can be checked."""
 
 
 def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
@@ -29,19 +27,17 @@ def broken(logits: Tensor, label: Tensor, targeted: bool = False) -> Tensor:
     return answers & (said == label if targeted else said != label)
 
 
-def verify(
-    model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, targeted: bool = False, most: int = MOST
-) -> Tensor:
+def verify(model: nn.Module, ball: Ball, x_adv: Tensor, label: Tensor, size: int, targeted: bool = False) -> Tensor:
     """Check again that each `x_adv` is allowed and breaks the model.
 
     The norm is measured in float64 and may exceed eps by one millionth; the box is exact but for rounding of the
-    clean sample; the model is asked without autocast and TF32, at another batch size than the whole batch.
+    clean sample; the model is asked without autocast and TF32, `size` samples a pass.
 
     Args:
         ball: the clean samples, the budgets, the box and the mask.
         x_adv: (B, ...).
         label: (B,) int64, the true class, or the target when targeted.
-        most: samples a pass; a sample that is alone is asked as two.
+        size: samples a pass, exactly: one that no pass of the attack had, `Execution.check_size`.
 
     Returns:
         (B,) bool.
@@ -49,20 +45,17 @@ def verify(
     x_adv = x_adv.detach()
     if not len(x_adv):
         return torch.zeros(0, dtype=torch.bool, device=x_adv.device)
-    return allowed(ball, x_adv) & broken(asked_anew(model, x_adv, most=most), label, targeted)
+    return allowed(ball, x_adv) & broken(asked_anew(model, x_adv, size), label, targeted)
 
 
-def asked_anew(model: nn.Module, x: Tensor, parts: int = 2, most: int = MOST) -> Tensor:
-    """Return the model's logits (B, K) at x (B, ...), B >= 1, without autocast and TF32, in at least `parts` batches.
+def asked_anew(model: nn.Module, x: Tensor, size: int) -> Tensor:
+    """Return the model's logits (B, K) at x (B, ...), B >= 1, without autocast and TF32, exactly `size` samples a pass.
 
-    A single sample is asked twice in a batch of two: the attack may have asked for it alone itself.
-
-    Args:
-        most: samples a batch.
+    The last pass is filled up with copies of its last sample: a smaller one might be of a size that the attack had.
     """
-    asked, size = (x, min(-(-len(x) // parts), most)) if len(x) > 1 else (torch.cat([x, x]), 2)
-    with torch.no_grad(), full_precision(asked.device):
-        return torch.cat([logits_of(model(part.clone())) for part in asked.split(size)])[: len(x)]
+    with torch.no_grad(), full_precision(x.device):
+        parts = [logits_of(model(filled(part, size))) for part in x.split(size)]
+    return torch.cat(parts)[: len(x)]
 
 
 def allowed(ball: Ball, x_adv: Tensor) -> Tensor:

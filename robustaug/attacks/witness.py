@@ -40,6 +40,9 @@ from robustaug.attacks.witness_layout import (
 from robustaug.data.source import Source
 from robustaug.models.fingerprint import model_fingerprint
 
+MOST = 512
+"""Samples a pass of a check, so that any number of witnesses can be checked."""
+
 
 @dataclass(frozen=True)
 class Witnesses:
@@ -208,14 +211,14 @@ def read(path: str | Path) -> Witnesses:
 def check(witnesses: Witnesses | str | Path, model: nn.Module, source: Source | None = None, parts: int = 3) -> Checked:
     """Check every witness again: norm in float64, box, mask, the model's answer, and the clean sample and its label.
 
-    The model is asked in full precision, in batches of other sizes than those of the attack and its own check. Points
-    of attacks that search parameters are made again from them.
+    The model is asked in full precision; the file does not say in which batches the attack asked it. Points of attacks
+    that search parameters are made again from them.
 
     Args:
         witnesses: or the path of their file, see `read`.
         model: in eval mode; on whose device the check runs.
         source: the data; without it the clean samples and their true classes are taken as the file has them.
-        parts: into how many batches the witnesses are cut at least.
+        parts: into how many batches the witnesses are cut at least, where there are enough for two in each.
 
     Raises:
         ValueError: as `read`, samples of a shape that the data does not have or the model does not take, or parameters
@@ -281,7 +284,7 @@ def _require_shape(here: Witnesses, source: Source) -> None:
 
 def _asked(model: nn.Module, x: Tensor, parts: int) -> Tensor:
     try:
-        return asked_anew(model, x, parts)
+        return asked_anew(model, x, max(2, min(-(-len(x) // parts), MOST)))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # torch's words for a shape or type that does not fit

@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 import robustaug
+from robustaug.attacks.adapters.question import Question
+from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.execution import Execution, bucket
+from robustaug.attacks.driver import clean_logits
+from robustaug.attacks.execution import Execution, bucket, filled
 from robustaug.attacks.threat import NORMS
+from robustaug.attacks.trial import Trial
 
 CLASSES = 4
 
@@ -61,15 +65,58 @@ def test_small_batches_give_the_same_result(size):
     result, whole = pgd()(model, x, y, execution=Execution(batch_size=size)), pgd()(Network(), x, y)
     assert 0 < whole.success.sum() < 20
     close(result, whole, 1e-9)
-    assert max(model.sizes) <= max(2, size)  # the verifier asks single samples in pairs
+    assert max(model.sizes) == 1 + min(size, 20)  # the verifier's
+
+
+@pytest.mark.parametrize(("size", "n", "passes"), [(None, 128, [64]), (None, 7, [7]), (3, 128, [3]), (200, 128, [128])])
+def test_one_place_says_how_many_samples_a_pass_takes(size, n, passes):
+    """The clean pass, the search, other people's attacks: all cut alike; only the check takes another size."""
+    x, execution = torch.rand(n, 2, 5, 5), Execution(batch_size=size, fuse=False)
+    assert (execution.pass_size(x), execution.check_size(x)) == (passes[0], passes[0] + 1)
+    assert execution.pass_size(x[:0]) == 1
+    for asked in (
+        lambda model: clean_logits(model, x, execution),
+        lambda model: Ask(model, execution).logits(x),
+        lambda model: Question(Ask(model, execution), x)(x),
+        lambda model: Trial(model, x, None, None, 0.1, None, execution).ask(x),
+    ):
+        model = Network()
+        assert asked(model).shape == (n, CLASSES)
+        assert model.sizes == [len(part) for part in x.split(passes[0])]
+
+
+@pytest.mark.parametrize(("size", "n", "eps"), [(None, 128, 1.0), (None, 131, 0.04), (None, 12, 0.04), (2, 9, 0.04)])
+def test_no_witness_is_judged_at_a_size_that_the_attack_had(size, n, eps):
+    """Whatever still stood when it fell, and however many there are to check."""
+    (x, y), model = data(n), Network()
+    result = pgd(eps=eps)(model, x, y, execution=Execution(batch_size=size))
+    checked = int(result.success.sum())
+    assert checked
+    most = min(size or 64, n)
+    passes = -(-checked // (most + 1))
+    assert model.sizes[-passes:] == [most + 1] * passes
+    assert max(model.sizes[:-passes]) == most
+
+
+def test_what_holds_only_in_company_of_one_size_is_not_verified():
+    """Wrong wherever it is asked about as many samples as the attack asks at once."""
+
+    class Sized(Network):
+        def forward(self, x):
+            return super().forward(x).roll(int(len(x) == 6), dims=1)
+
+    x = torch.rand(6, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    result = pgd(eps=1e-6)(Sized(), x, Network()(x).argmax(1))
+    assert result.success.all()
+    assert not result.verified.any()
 
 
 def test_channels_last_is_how_the_model_sees_images():
     (x, y), model = data(), Network()
     close(pgd()(model, x, y, execution=Execution(channels_last=True)), pgd()(Network(), x, y))
-    searched = model.asked[1:-2]  # the model itself judges the clean samples, and the witnesses
+    searched = model.asked[1:-1]  # the model itself judges the clean samples, and the witnesses
     assert all(rows_last for _, _, rows_last in searched)
-    assert not any(rows_last for _, _, rows_last in (model.asked[0], *model.asked[-2:]))
+    assert not any(rows_last for _, _, rows_last in (model.asked[0], model.asked[-1]))
 
 
 def test_channels_last_leaves_tables_and_series_as_they_are():
@@ -94,9 +141,8 @@ def test_without_waiting_for_the_device_the_verdicts_are_the_same(norm, params):
         torch.testing.assert_close(result.x_adv, expected.x_adv, rtol=0, atol=1e-12)
         torch.testing.assert_close(result.norm, expected.norm, rtol=0, atol=1e-12)
         assert (result.forwards >= expected.forwards).all()
-        checked = int(result.success.sum())
-        assert sum(model.sizes) == result.forwards.sum() + (2 if checked == 1 else checked)
-    assert len(set(model.sizes[1:-2])) <= 3  # packed between rounds only
+        assert sum(model.sizes) == result.forwards.sum() + 21  # the verifier's one pass
+    assert len(set(model.sizes[1:-1])) <= 3  # packed between rounds only
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -258,6 +304,7 @@ def test_channels_last_survives_compilation(compiled):
 
 
 def test_sizes_are_filled_up_to_powers_of_two():
+    assert filled(torch.tensor([[1.0], [2.0]]), 4).tolist() == [[1], [2], [2], [2]]
     assert [bucket(n) for n in (0, 1, 2, 3, 4, 5, 511, 512, 513)] == [1, 1, 2, 4, 4, 8, 512, 512, 1024]
 
 

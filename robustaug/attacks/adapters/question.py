@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.ask import Ask, require_slope
-from robustaug.models.classifier import logits_of
 
 
 class Question(nn.Module):
@@ -38,7 +37,7 @@ class Question(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             return _Answer.apply(x, ask)  # type: ignore[no-any-return]
         with torch.no_grad():
-            return _logits(x, ask)
+            return ask.forward(x)
 
 
 class _Answer(torch.autograd.Function):
@@ -48,7 +47,7 @@ class _Answer(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, ask: Ask) -> Tensor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            logits = _logits(leaf, ask)
+            logits = ask.forward(leaf)
         ctx.leaf, ctx.logits, ctx.ask = leaf, logits, ask
         return logits.detach()
 
@@ -62,9 +61,3 @@ class _Answer(torch.autograd.Function):
         if ctx.ask.witness is not None:
             ctx.ask.witness.spent(0, 1, found)
         return found, None
-
-
-def _logits(x: Tensor, ask: Ask) -> Tensor:
-    with ask.execution.reduced(x.device):
-        parts = [logits_of(ask.model(part)) for part in x.split(ask.execution.batch_size or max(1, len(x)))]
-    return torch.cat(parts).to(x.dtype)
