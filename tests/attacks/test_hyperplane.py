@@ -90,8 +90,8 @@ def test_many_values_reach_the_box_one_after_the_other(norm):
     torch.testing.assert_close((slope * way).sum(1), rise, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("norm", ORDER)
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("norm", [*ORDER, "L0"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-21, 1e-12, 1.0, 1e12, 1e20, 1e30])
 def test_single_precision_is_within_1e_5(norm, scale):
     x, slope, share = draws(20, 40, seed=2, dtype=torch.float32)
     rise = most_gain(x.double(), slope.double()) * share
@@ -99,6 +99,53 @@ def test_single_precision_is_within_1e_5(norm, scale):
     exact = step_onto(around(norm, x.double()), x.double(), slope.double(), rise)
     assert way.dtype == torch.float32
     torch.testing.assert_close(way.double(), exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [*ORDER, "L0"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_every_row_has_a_unit_of_its_own_and_what_cannot_move_does_not_count(norm, scale):
+    x, slope, share = draws(12, 9, seed=7, dtype=torch.float32)
+    mask = torch.arange(9) != 4
+    rise = most_gain(x.double(), slope.double() * mask) * share
+    expected = step_onto(around(norm, x, mask=mask.expand(12, 9)), x, slope, rise)
+    units = torch.tensor([1.0, scale]).repeat(6)
+    steep = slope * units[:, None]
+    steep[:, 4] = 1e8 * units  # masked
+    way = step_onto(around(norm, x, mask=mask.expand(12, 9)), x, steep, rise * units)
+    torch.testing.assert_close(way, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [*ORDER, "L0"])
+@pytest.mark.parametrize("scale", [1e-38, 1.0, 1e38])
+def test_a_rise_beyond_all_bounds_leads_to_the_end_of_the_box_and_is_a_number(norm, scale):
+    x = torch.full((2, 3), 0.25)
+    slope = torch.tensor([[1.0, -0.5, 0.0]]).expand(2, -1) * scale
+    rise = torch.tensor([1e300, -1e300], dtype=torch.float64)
+    way = step_onto(around(norm, x), x, slope, rise)
+    assert way.tolist() == [[0.75, -0.25, 0.0], [-0.25, 0.75, 0.0]]
+    assert not step_onto(around(norm, x, FREE), x, slope, rise).isnan().any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_l0_changes_the_fewest_values_and_those_to_the_end_of_their_room(sign):
+    x, slope, share = draws(20, 8, seed=8)
+    rise = sign * most_gain(x, slope, sign) * share
+    way = step_onto(around("L0", x), x, slope, rise)
+    gain = slope * way * sign
+    assert (gain.sum(1) >= rise.abs() * (1 - 1e-12)).all()
+    changed = way != 0
+    ends = torch.where(slope * sign > 0, 1.0, 0.0).double()
+    torch.testing.assert_close((x + way)[changed], ends[changed])
+    most = (slope.abs() * torch.where(slope * sign > 0, 1 - x, x)).sort(dim=1, descending=True).values
+    fewest = (most.cumsum(1) < rise.abs()[:, None]).sum(1) + 1
+    assert torch.equal(changed.sum(1), fewest)
+
+
+def test_l0_goes_no_farther_than_it_takes_where_a_side_is_open():
+    x, slope = torch.full((1, 3), 0.5), torch.tensor([[2.0, 4.0, 0.0]])
+    ball = around("L0", x, (torch.tensor([0.0, 0.0, 0.0]), torch.tensor([1.0, torch.inf, torch.inf])))
+    way = step_onto(ball, x, slope, torch.tensor([3.0], dtype=torch.float64))
+    assert way.tolist() == [[0.0, 0.75, 0.0]]
 
 
 @pytest.mark.parametrize("norm", ORDER)
