@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -182,19 +182,6 @@ class Attack:
             if not 0 < size < math.inf:
                 raise ValueError(f"{self.name}: step_size must be > 0, got {step_size!r}")
             object.__setattr__(self, "step_size", size)
-
-
-def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """Return the attacks' names; where a name comes twice, with the parameters in which they differ."""
-    specs = [item for attack in attacks for item in attack.spec().items()]
-    names: list[str] = []
-    for name, params in specs:
-        twins = [other for twin, other in specs if twin == name]
-        telling = [f"{key} {value}" for key, value in params.items() if any(t.get(key) != value for t in twins)]
-        full = f"{name} ({', '.join(telling)})" if telling else name
-        again = sum(other.split(" #")[0] == full for other in names)
-        names.append(f"{full} #{again + 1}" if again else full)
-    return tuple(names)
 
 
 def spec_of(attack: Any, **usual: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from robustaug.attacks.apgd import APGD, APGDT
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice, told_apart
+from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.ensemble import told_apart
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square

@@ -18,9 +18,16 @@ from robustaug.registry import register
 from robustaug.rng import normal_field
 
 CHECK_EVERY = 10
+"""Steps between two questions whether points at equal distance break the model, which the walk's length follows."""
+
 HALVINGS = 10
+"""Of the way from the first broken point to the sample, a query each: to the boundary but for a thousandth of it."""
+
 WALK_RATE, SHRINK_RATE = 0.5, 0.25
+"""The shares of steps at equal distance and of steps nearer that should succeed: the lengths settle where they do."""
+
 ENOUGH = 1e-7
+"""The length of a step nearer, as a share of the distance, below which a sample is done."""
 
 
 @register("attack.boundary", tags={"decision", "minimal-norm"})

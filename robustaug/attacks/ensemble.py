@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, told_apart
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
@@ -78,3 +78,16 @@ class Ensemble(Attack):
             if key in (params or {}):
                 raise ValueError(f"{where}: {key} is the ensemble's; set it there, not for {name}")
         return entry.factory(**{key: getattr(self, key) for key in SHARED}, **(params or {}))
+
+
+def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """Return the attacks' names; where a name comes twice, with the parameters in which they differ."""
+    specs = [item for attack in attacks for item in attack.spec().items()]
+    names: list[str] = []
+    for name, params in specs:
+        twins = [other for twin, other in specs if twin == name]
+        telling = [f"{key} {value}" for key, value in params.items() if any(t.get(key) != value for t in twins)]
+        full = f"{name} ({', '.join(telling)})" if telling else name
+        again = sum(other.split(" #")[0] == full for other in names)
+        names.append(f"{full} #{again + 1}" if again else full)
+    return tuple(names)

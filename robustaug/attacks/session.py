@@ -86,6 +86,7 @@ class Session:
         self.looks = execution.looks(x.device)
         self.started = self.saved = time.perf_counter()
         self.pace = (self.started, 0.0)  # when the attack at work began, and at which fraction of its steps
+        self.identity = ""  # what a checkpoint must be of; only where one is kept
         self.place: dict[str, Any] | None = None  # where an earlier run stopped
         self.restored: dict[str, Tensor] = {}
 

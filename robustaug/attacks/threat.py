@@ -264,7 +264,8 @@ class Ball:
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The least and the most that each value may become, (B, ...) both."""
-        low, high = (torch.as_tensor(v, dtype=self.clean.dtype, device=self.clean.device) for v in self._box)
+        box, clean = (self.threat.low, self.threat.high), self.clean
+        low, high = (torch.as_tensor(side, dtype=clean.dtype, device=clean.device) for side in box)
         if self.norm.name == "Linf":  # here the ball is a box too: projecting is one clamp
             eps = per_row(self.eps, self.clean)
             least, most = torch.maximum(self.clean - eps, low), torch.minimum(self.clean + eps, high)
@@ -275,10 +276,6 @@ class Ball:
         if self.mask is not None:
             least, most = torch.where(self.mask, least, self.clean), torch.where(self.mask, most, self.clean)
         return least, most
-
-    @property
-    def _box(self) -> tuple[float | Tensor, float | Tensor]:
-        return self.threat.low, self.threat.high
 
     def take(self, rows: Tensor | slice) -> Ball:
         """Return the balls of some samples, by positions or a slice."""
