@@ -150,7 +150,9 @@ class AutoAttackFast(Attack):
         about["broken"] += int(((session.by[rows] == number) & ~session.wrong[rows]).sum())
         about["tried"] += session.notes["standing"]
         about["seen"] += len(rows)
-        about["cost"] += _price(self._form(form)) * float((session.forwards - session.mark)[rows].sum())
+        # passes of samples that have fallen, between two looks, are the device's affair and not the attack's price
+        passes = torch.where(session.by == number, session.fell_at, session.forwards) - session.mark
+        about["cost"] += _price(self._form(form)) * float(passes[rows].sum())
 
     def _worth(self, form: int, about: dict[str, Any]) -> float:
         """Return the share of samples that a form is expected to break, for its cost a sample."""
@@ -165,7 +167,7 @@ class AutoAttackFast(Attack):
     def _late(self, session: Session, rows: Tensor, number: int, steps: int) -> bool:
         """Whether the attack still broke samples in the second half of its steps."""
         fell = rows[session.by[rows] == number]
-        return bool(((session.forwards - session.mark)[fell] > steps / 2).any())
+        return bool(((session.fell_at - session.mark)[fell] > steps / 2).any())
 
     def init(self, start: State, ask: Ask) -> State:
         raise ValueError(f"{self.name}: has no point of its own to go on from; train with one of its attacks")

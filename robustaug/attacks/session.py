@@ -28,7 +28,7 @@ from robustaug.rng import Keys
 if TYPE_CHECKING:
     from robustaug.attacks.attack import Attack
 
-_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "tried", "mark")
+_ARRAYS = ("found", "norm", "loss", "success", "by", "forwards", "backwards", "moved", "tried", "mark", "fell_at")
 
 
 class Spent(Exception):  # noqa: N818 - no error: the budget is used up, and the attack ends
@@ -45,7 +45,8 @@ class Session:
         loss: (B,) the highest of the samples that stand.
         success, by, forwards, backwards: as in `AttackResult`.
         moved: (B,) bool, had a gradient at least once. tried: (B,) bool, the attack came to the sample.
-        mark: (B,) int64, the forwards before the attack at work.
+        mark: (B,) int64, the forwards before the attack at work. fell_at: (B,) int64, the forwards at which the point
+            that counts was found; those that follow until the next look are wasted.
         notes: what an ensemble remembers between its attacks; kept in checkpoints, as JSON.
         interval: of the accuracy of all samples, where an attack has not tried them all.
     """
@@ -75,7 +76,7 @@ class Session:
         self.by = torch.where(wrong, 0, -1)
         self.forwards, self.backwards = torch.ones_like(label), torch.zeros_like(label)
         self.moved, self.tried = torch.zeros_like(wrong), torch.ones_like(wrong)
-        self.mark = self.forwards.clone()
+        self.mark, self.fell_at = self.forwards.clone(), self.forwards.clone()
         self.notes: dict[str, Any] = {}
         self.interval: tuple[float, float] | None = None
         self.params: dict[int, dict[str, Tensor]] = {}  # what `found` was made from, by the number of the attack
@@ -202,7 +203,8 @@ class Session:
 
     def identify(self, attack: Attack) -> str:
         """Return the digest of all that the result depends on."""
-        digest = hashlib.sha256(json.dumps([attack.spec(), self.execution.precision], sort_keys=True).encode())
+        about = [attack.spec(), self.execution.precision, _ARRAYS]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         digest.update(model_fingerprint(self.model).encode())
         mask = [] if self.ball.mask is None else [self.ball.mask]
         for tensor in (self.x, self.label, self.eps, self.keys.rows(), *mask):
@@ -325,6 +327,7 @@ class _Rows:
         counts = near & inside
         self._put(session.success, counts, torch.ones_like(counts))
         self._put(session.by, counts, torch.full_like(at, session.number))
+        self._put(session.fell_at, counts, session.forwards[at])
 
     def _keep(self, chosen: Tensor, x: Tensor) -> None:
         session = self.session

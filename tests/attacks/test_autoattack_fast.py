@@ -208,6 +208,23 @@ def test_the_long_form_runs_only_where_the_brief_one_still_broke_samples_late(ru
     assert long
 
 
+@pytest.mark.parametrize("patience", [2, 8, 50])
+def test_the_schedule_is_the_same_however_seldom_it_looks_which_samples_fell(runs, patience):
+    """On CUDA samples are worked on until the next look: a fall at the first step is none in the second half."""
+    x, y = data(n=40)
+    attack, schedules = made(block=10, brief=4, long=8), []
+    for looks in (1, patience):
+        runs.clear()
+        result = attack(Network(), x, y, execution=Execution(patience=looks))
+        schedules.append(([(form, standing) for _, form, _, standing in runs], runs[0][0].notes["known"], result))
+    (forms, known, result), (forms_later, known_later, later) = schedules
+    assert forms_later == forms
+    assert known_later == known
+    assert torch.equal(later.by, result.by)
+    assert (later.forwards > result.forwards).any()
+    assert any(form >= len(attack.arms) for form, _ in forms)
+
+
 def test_without_anything_left_standing_it_ends():
     x, y = data(n=16)
     result = made(eps=1.0)(Network(), x, y)
