@@ -36,7 +36,7 @@ def probabilities(trial: Trial, logical: Trial) -> Finding:
     message = "it returns probabilities (its rows sum to 1), which starve gradients"
     finding = Finding("probabilities", message, {"samples": len(trial.x)})
     shifted = replace(trial, model=_Shifted(trial.model))
-    if not has_slope(trial):
+    if not has_slope(trial.model, trial.x):
         return finding
     return remedied(finding, "their logarithms as logits", shifted.attack(), logical.attack())
 

@@ -22,6 +22,7 @@ from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import check_class_range, check_samples
 from robustaug.attacks.remedies import LogProbabilities, OneByOne
+from robustaug.attacks.slopes import unfit
 from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.threat import NORMS, Threat
 from robustaug.attacks.trial import Finding, Trial, has_slope, own_randomness, remedied, witnessed
@@ -29,7 +30,7 @@ from robustaug.attacks.verify import broken
 from robustaug.models.classifier import require_eval
 from robustaug.rng import Keys
 
-__all__ = ["CHECKS", "SAMPLES", "Finding", "LogProbabilities", "examine", "threat_of"]
+__all__ = ["CHECKS", "SAMPLES", "Finding", "LogProbabilities", "examine", "threat_of", "unfit"]
 
 SAMPLES = 32
 """How many samples are enough to see the signs."""
@@ -47,7 +48,7 @@ CHECKS = {
     "unbounded": "an attack without limit breaks nearly all",
     "restarts": "other random starts break no more",
     "black_box": "an attack without gradients breaks no more",
-    "transfer": "points that break a surrogate break no more",
+    "transfer": "points that lead another model astray break no more",
 }
 """What is checked, by the name of the finding; "transfer" only where a surrogate is given."""
 
@@ -75,13 +76,14 @@ def examine(
         threat: norm (Linf or L2) and box.
         eps: the budget that the figures are about.
         keys: one a sample; seed 0 and the position in the batch when left out.
-        surrogate: another model of the same task, or this one with stages wrapped in `remedies.BPDA`: where it is
-            led astray, the model is asked too.
+        surrogate: another model of the same task in eval mode, or this one with stages wrapped in `remedies.BPDA`:
+            where it is led astray, the model is asked too.
         batch_size: most samples a pass.
 
     Raises:
         TypeError: x or y of a wrong type, or a model that returns no logits.
-        ValueError: a norm that is not followed by gradients, a model in train mode, or values that do not fit.
+        ValueError: a norm that is not followed by gradients, a model in train mode, a surrogate of another number of
+            classes or without gradient, or values that do not fit.
     """
     if threat.norm.name not in NORMS_EXAMINED:
         raise ValueError(f"norm must be one of {', '.join(NORMS_EXAMINED)} to examine a model, got {threat.norm.name}")
@@ -92,6 +94,10 @@ def examine(
     keys = (Keys.of(0, len(x)) if keys is None else keys).to(x.device)
     with torch.inference_mode(False), torch.enable_grad(), own_randomness(x.device), warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)  # findings say what it warns of
+        if surrogate is not None:
+            require_eval(surrogate)
+            if reason := unfit(surrogate, model, x):
+                raise ValueError(f"surrogate: {reason}")
         trial = Trial(model, x.detach().clone(), y.long().clone(), threat, eps, keys, Execution(batch_size=batch_size))
         return [finding for finding in _findings(trial, surrogate) if finding is not None]
 
@@ -124,7 +130,7 @@ def _findings(trial: Trial, surrogate: nn.Module | None) -> Iterator[Finding | N
         return
     first = trial.ask(trial.x)
     unsteady = answers.unsteadiness(trial, first)
-    direct = trial.attack() if has_slope(trial) else None
+    direct = trial.attack() if has_slope(trial.model, trial.x) else None
     if unsteady is not None and unsteady.name == "batch":
         alone = replace(trial, model=OneByOne(trial.model))
         steady = None if direct is None else alone.attack()

@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.driver import perturb
+from robustaug.attacks.driver import are_probabilities, perturb
 from robustaug.attacks.losses import margin
-from robustaug.attacks.remedies import straight_through
+from robustaug.attacks.remedies import LogProbabilities, straight_through
 from robustaug.attacks.state import AttackResult
 from robustaug.attacks.threat import Ball
-from robustaug.attacks.trial import STEPS, Finding, Trial, standing, witnessed
+from robustaug.attacks.trial import STEPS, Finding, Trial, own_randomness, standing, witnessed
 from robustaug.attacks.verify import verify
 from robustaug.models.classifier import logits_of
 
 RESTARTS = 3
 FACTORS = (2, 4)
 """Times the budget, where more must break more."""
+LOOKED_AT = 8
+"""Samples that tell whether another model's gradients can be followed."""
 FEW, SOME = 0.05, 0.1
 """Shares of the samples that chance explains: by an attack that should be weaker, and by one that is as strong."""
 
@@ -153,11 +155,28 @@ def black_box(trial: Trial, fell: Tensor) -> Finding | None:
     return _beaten("black_box", message, f"{name} as well", trial, left, broke, FEW)
 
 
+def unfit(surrogate: nn.Module, model: nn.Module, x: Tensor) -> str:
+    """Return why a surrogate cannot stand in for the model near x (B, ...), in words; empty where it can."""
+    few = x[:LOOKED_AT].detach()
+    with own_randomness(x.device), torch.enable_grad():
+        leaf = few.clone().requires_grad_()
+        logits = logits_of(surrogate(leaf.clone()))
+        classes, own = logits.shape[1], logits_of(model(few.clone())).shape[1]
+        if classes != own:
+            return f"it has {classes} classes, the model {own}; give a model of the same task"
+        loss = nn.functional.cross_entropy(logits, logits.argmax(1))
+        if loss.requires_grad and _moved(loss, leaf):
+            return ""
+    return "it has no gradient to follow, or one of zero; give another model"
+
+
 def transfer(trial: Trial, fell: Tensor, surrogate: nn.Module) -> Finding | None:
     """Follow another model's gradients, which should find less than the model's own."""
     left = _left(trial, fell)
     if left is None:
         return None
+    if are_probabilities(replace(left, model=surrogate).ask(left.x)):
+        surrogate = LogProbabilities(surrogate)
     attack = left.made("attack.pgd", steps=STEPS)
     x_adv = perturb(attack, surrogate, left.x, left.y, left.keys)  # the last point: the first to fool one fools few
     eps = torch.full((len(left.x),), trial.eps, dtype=torch.float64, device=left.x.device)

@@ -135,7 +135,7 @@ def own_randomness(device: torch.device) -> Iterator[None]:
         yield
 
 
-def has_slope(trial: Trial) -> bool:
-    """Whether the model's output has any gradient at all."""
-    leaf = trial.x[:2].clone().requires_grad_()
-    return logits_of(trial.model(leaf.clone())).requires_grad  # a model may work in place, which leaves forbid
+def has_slope(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model's output has any gradient at all; asked at two of the points x (B, ...)."""
+    leaf = x[:2].clone().requires_grad_()
+    return logits_of(model(leaf.clone())).requires_grad  # a model may work in place, which leaves forbid

@@ -32,6 +32,12 @@ def attack(
     precision: Annotated[str, typer.Option(help="full, bf16 or fp16: of the search, not of what it finds.")] = "full",
     budget: Annotated[int | None, typer.Option(min=1, help="At most so many forward passes a sample.")] = None,
     checks: Annotated[bool, typer.Option("--checks/--no-checks", help="Look for masked gradients as well.")] = True,
+    surrogate: Annotated[
+        str | None, typer.Option(help="Weights of another model: do points that mislead it break this one?")
+    ] = None,
+    surrogate_model: Annotated[
+        str | None, typer.Option(help="What --surrogate holds; a robustaug checkpoint knows its own.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the witnesses go, for `robustaug verify`: .safetensors.")
     ] = None,
@@ -59,13 +65,15 @@ def attack(
     made = make_attack(parse_yaml(spec, "ATTACK"), None if eps is None else parse_yaml(eps, "--eps"))
     where = pick_device(distributed.local_device(device))
     network, source = model_of(model, checkpoint, where), open_source(parse_yaml(data, "--data"))
+    named = surrogate is not None or surrogate_model is not None
+    other = model_of(surrogate_model, surrogate, where) if named else None
     with distributed.joined(where) as rank, progress.attacking(quiet=as_json or rank > 0) as show:
         if where.type == "cuda":
             torch.cuda.set_device(where)
         execution = Execution(
             batch_size=batch_size, precision=precision, budget=budget, progress=show, checkpoint=resume
         )
-        found = assault(made, network, source, where, limit, seed, execution, checks)
+        found = assault(made, network, source, where, limit, seed, execution, checks, other)
     if rank > 0:
         return
     if out is not None:

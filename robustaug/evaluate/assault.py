@@ -71,6 +71,7 @@ def assault(
     seed: int = 0,
     execution: Execution | None = None,
     checks: bool = True,
+    surrogate: Classifier | None = None,
 ) -> Assault:
     """Attack a model on all samples of a source; under `torchrun` the processes share them.
 
@@ -82,10 +83,13 @@ def assault(
         limit: the most samples, a random choice by the seed; all when left out.
         execution: as for any attack; its batch size also holds for the clean pass, 256 when left out.
         checks: look for masked gradients on a few of the samples as well.
+        surrogate: another model of the same task for these checks, in eval mode, on `device`.
 
     Raises:
-        ValueError: no readable sample, or as `driver.run`.
+        ValueError: no readable sample, a surrogate without checks, or as `driver.run` and `masking.examine`.
     """
+    if surrogate is not None and not checks:
+        raise ValueError("a surrogate is for the checks, which are off; leave one of the two out")
     execution = execution or Execution(batch_size=256)
     size = execution.batch_size or 256
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -121,13 +125,21 @@ def assault(
         fragile=int((result.success & ~result.verified & tried).sum()),
         silent=int((result.silent & tried).sum()),
         seconds=seconds,
-        findings=_findings(attack, model, x, y, keys, seed, execution.batch_size) if checks else None,
+        findings=_findings(attack, model, x, y, keys, seed, execution, surrogate) if checks else None,
         witnesses=witness.gather(result, attack, model, x, y, target=target, index=index, data=source.fingerprint),
     )
 
 
 def _findings(
-    attack: Attack, model: Classifier, x: Tensor, y: Tensor, keys: Keys, seed: int, batch_size: int | None
+    attack: Attack,
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    keys: Keys,
+    seed: int,
+    execution: Execution,
+    surrogate: Classifier | None,
 ) -> list[Finding]:
     few = subset(len(x), SAMPLES, seed).to(x.device)
-    return examine(model, x[few], y[few], *threat_of(attack, attack.eps), keys[few].fold("examine"), None, batch_size)
+    threat, eps = threat_of(attack, attack.eps)
+    return examine(model, x[few], y[few], threat, eps, keys[few].fold("examine"), surrogate, execution.batch_size)

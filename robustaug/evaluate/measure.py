@@ -21,7 +21,7 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.curve import stands
 from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.execution import Execution
-from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of
+from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of, unfit
 from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make, make_attack, spec_name
@@ -57,6 +57,8 @@ class Bench:
         temperature: fitted on held-out data, None where there was none.
         scores: fitted out-of-distribution scores by short name.
         examples: samples kept a cell.
+        others: the other models of the run, on `device`; the first whose gradients can be followed is the surrogate of
+            the masking checks.
     """
 
     model: Classifier
@@ -66,6 +68,7 @@ class Bench:
     temperature: float | None
     scores: dict[str, Any]
     examples: int
+    others: tuple[Classifier, ...] = ()
 
 
 def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
@@ -270,7 +273,8 @@ def _masking(bench: Bench, plan: Plan) -> Measured:
     x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
     keys = Keys.of(plan.seed, index).fold(plan.scenario)
     threat, eps = threat_of(make(plan.spec), plan.severity)
-    found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, batch_size=bench.batch_size)
+    surrogate = next((other for other in bench.others if not unfit(other, bench.model, x)), None)
+    found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, surrogate, bench.batch_size)
     columns: Columns = {
         "name": np.array([f.name for f in found], dtype=str),
         "message": np.array([f.message for f in found], dtype=str),
@@ -279,7 +283,8 @@ def _masking(bench: Bench, plan: Plan) -> Measured:
         "before": np.array([f.before for f in found], dtype=np.float64),
         "after": np.array([f.after for f in found], dtype=np.float64),
     }
-    return Measured(columns, {"findings": float(len(found))}, {}, len(x))
+    metrics = {"findings": float(len(found)), "surrogates": float(surrogate is not None)}
+    return Measured(columns, metrics, {}, len(x))
 
 
 def findings(samples: Columns) -> list[Finding]:

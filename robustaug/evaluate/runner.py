@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ def run_suite(
     samples' indices.
 
     Args:
-        models: by name, each in eval mode with inputs in [0, 1].
+        models: by name, each in eval mode with inputs in [0, 1]. For the masking checks of one, another is the
+            surrogate: the first whose gradients can be followed.
 
     Returns:
         Sentences on what could not be measured and why, and on what is no evidence.
@@ -90,11 +91,14 @@ def run_suite(
     plans = [*suite.plans()]
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     write_cohorts(records.folder, data.test)
-    for number, (name, model) in enumerate(models.items()):
+    for model in models.values():
         require_eval(model)
         model.to(device)
-        base = _model_context(model, data, suite, device)
-        cells = [_cell(name, plan, base) for plan in plans]
+    fingerprints = {name: model_fingerprint(model) for name, model in models.items()}
+    for number, (name, model) in enumerate(models.items()):
+        others = [other for other in models if other != name]
+        base = _model_context(fingerprints[name], data, suite, device)
+        cells = [_cell(name, plan, base, [fingerprints[other] for other in others]) for plan in plans]
         if any(plan.kind == "ood" for plan in plans):
             limits += missing_scores(model, suite.scores, data.train)
         bench: Bench | None = None
@@ -102,7 +106,9 @@ def run_suite(
             progress(number * len(plans) + at, len(models) * len(plans), f"{name}: {plan.scenario}")
             if records.holds(cell):
                 continue
-            bench = bench or _bench(model, data, suite, device, any(p.kind == "ood" for p in plans))
+            if bench is None:
+                bench = _bench(model, data, suite, device, any(p.kind == "ood" for p in plans))
+                bench = replace(bench, others=tuple(models[other] for other in others))
             basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()
             measured = measure(bench, plan, basis)
@@ -177,13 +183,13 @@ def _attack_limits(model: str, records: Records) -> list[str]:
     return sentences + [f"{model}: {finding.sentence}" for finding in examined if finding.name != "probabilities"]
 
 
-def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torch.device) -> str:
+def _model_context(fingerprint: str, data: EvalData, suite: Suite, device: torch.device) -> str:
     """Hash what all cells of a model depend on."""
     parts = [
         robustaug.__version__,
         torch.__version__,
         device.type,
-        model_fingerprint(model),
+        fingerprint,
         *(source.fingerprint if source else "" for source in (data.test, data.validation, data.train)),
         suite.batch_size,
         suite.examples,
@@ -193,6 +199,8 @@ def _model_context(model: Classifier, data: EvalData, suite: Suite, device: torc
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _cell(model: str, plan: Plan, base: str) -> Cell:
-    fingerprint = hashlib.sha256(json.dumps([base, plan.spec, plan.limit, plan.kind]).encode()).hexdigest()
+def _cell(model: str, plan: Plan, base: str, others: list[str]) -> Cell:
+    """Return the cell before it is measured; the masking checks depend on the other models, too."""
+    parts = [base, plan.spec, plan.limit, plan.kind, *(others if plan.kind == "masking" else ())]
+    fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Cell(model, plan.scenario, plan.kind, plan.severity, plan.seed, fingerprint)

@@ -105,7 +105,8 @@ class Suite(Strict):
         batch_size: samples a forward pass.
         examples: samples kept a cell for the report, 0 to 8.
         masking_checks: where there are attacks, look on 32 samples for signs that a model hides its gradients or
-            answers at random, under the first attack's norm and its middle budget.
+            answers at random, under the first attack's norm and its middle budget. Where there are several models, also
+            for points that lead another one astray.
     """
 
     scenarios: dict[str, Scenario]

@@ -72,9 +72,11 @@ def checks(view: View) -> Checks | None:
     table = Table("Signs that accuracy under attack says less than it seems", columns, rows, 4) if rows else None
     quiet = [name for name, signs in found.items() if not signs]
     n = max(cell.n for cell in cells.values())
-    sentences = [
-        f"On {n} samples a model, these were looked at: {'; '.join(v for k, v in CHECKS.items() if k != 'transfer')}."
-    ]
+    alone = [name for name, cell in cells.items() if not cell.metrics.get("surrogates")]
+    looked = [words for name, words in CHECKS.items() if name != "transfer" or len(alone) < len(cells)]
+    sentences = [f"On {n} samples a model, these were looked at: {'; '.join(looked)}."]
+    if 0 < len(alone) < len(cells):
+        sentences.append(f"No other model had gradients that could be followed for: {', '.join(alone)}.")
     if quiet:
         sentences.append(f"No sign of masked gradients or random answers: {', '.join(quiet)}.")
     return Checks(table, sentences)

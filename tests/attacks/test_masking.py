@@ -65,10 +65,8 @@ def digits():
     return batch.image.float() / 255, batch.label
 
 
-@pytest.fixture(scope="module")
-def network(digits):
-    """A small network trained properly: no trick anywhere."""
-    torch.manual_seed(0)
+def trained(digits, seed):
+    torch.manual_seed(seed)
     x, y = digits
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 10))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -77,6 +75,18 @@ def network(digits):
         nn.functional.cross_entropy(model(x + 0.05 * torch.randn_like(x)), y).backward()
         optimiser.step()
     return model.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    """A small network trained properly: no trick anywhere."""
+    return trained(digits, 0)
+
+
+@pytest.fixture(scope="module")
+def sibling(digits):
+    """Another one for the same task."""
+    return trained(digits, 1)
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +282,47 @@ def test_gradients_that_lead_astray_lose_to_searching_and_to_a_surrogate(network
         assert findings[name].after < findings[name].before
     honest = examine_pgd(network, samples)
     assert findings["transfer"].after == pytest.approx(honest, abs=0.07)
+
+
+class Coarse(nn.Module):
+    """Logits in steps: nearly always the network's answer, and never a gradient."""
+
+    def forward(self, logits):
+        return (logits / 2).round() * 2 + 0 * logits
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Softmax(1)])
+def test_points_that_lead_an_ordinary_model_astray_break_one_that_hides_its_gradients(network, sibling, samples, last):
+    hidden = nn.Sequential(network, Coarse()).eval()
+    surrogate = nn.Sequential(sibling, last).eval()
+    findings = {f.name: f for f in examine(hidden, *samples, LINF, EPS, surrogate=surrogate)}
+    finding = findings["transfer"]
+    assert "points that lead a surrogate astray break" in finding.message
+    assert finding.evidence["stood"] == round(finding.before * SAMPLES)
+    assert finding.before - finding.after == pytest.approx(finding.evidence["broke"] / SAMPLES)
+    assert finding.after < finding.before - 0.3
+    assert "transfer" not in names(examine(hidden, *samples, LINF, EPS))
+
+
+def test_a_sound_network_withstands_its_sibling(network, sibling, samples):
+    assert examine(network, *samples, LINF, EPS, surrogate=sibling) == []
+    assert examine(network, *samples, LINF, 0.25 * EPS, surrogate=sibling) == []
+
+
+def test_a_surrogate_that_cannot_be_followed_is_refused(network, samples):
+    class Detached(nn.Module):
+        def forward(self, x):
+            return x.detach() * 1
+
+    wide = nn.Sequential(network, nn.Linear(10, 12)).eval()
+    for flat in (Before(Detached(), network), nn.Sequential(network, Coarse()).eval()):
+        with pytest.raises(ValueError, match="surrogate: it has no gradient to follow, or one of zero; give another"):
+            examine(network, *samples, LINF, EPS, surrogate=flat)
+    with pytest.raises(ValueError, match="surrogate: it has 12 classes, the model 10; give a model of the same task"):
+        examine(network, *samples, LINF, EPS, surrogate=wide)
+    with pytest.raises(ValueError, match="train mode"):
+        examine(network, *samples, LINF, EPS, surrogate=wide.train())
+    network.eval()
 
 
 def test_a_loss_that_falls_with_the_budget_is_found(network, samples):

@@ -77,6 +77,32 @@ def test_an_attack_that_stops_early_says_what_its_figures_are_about(robustaug, w
     assert "all figures are about the samples it tried" in called.out
 
 
+def test_a_surrogate_is_followed_where_the_model_hides_its_gradients(robustaug, weights, tmp_path):
+    """Weights that are large enough saturate the loss: no gradient is left, and every answer stays as it was."""
+    import torch
+
+    from robustaug import create
+    from robustaug.models import checkpoints
+
+    spec = checkpoints.read_metadata(weights)["model"]
+    steep = create("model.small_cnn", **spec["model.small_cnn"])
+    checkpoints.load_into(weights, steep)
+    with torch.no_grad():
+        last = [layer for layer in steep.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        last.weight.mul_(1e5)
+        last.bias.mul_(1e5)
+    checkpoints.save(tmp_path / "steep.safetensors", steep, {"model": spec})
+    base = ["attack", "{attack.pgd: {steps: 2}}", *DATA, "--checkpoint", tmp_path / "steep.safetensors"]
+    base += ["--eps", "0.1", "--limit", 40]
+    given = ["--surrogate-model", "{model.small_cnn: {channels: 1, classes: 10, width: 4, size: 8}}"]
+    found = robustaug(*base, "--json", "--surrogate", weights, *given).json
+    [finding] = [finding for finding in found["findings"] if finding["name"] == "transfer"]
+    assert finding["after"] < finding["before"]
+    assert f"masking the model: {finding['message']}" in robustaug(*base, "--surrogate", weights).out
+    called = robustaug(*base, "--surrogate", weights, "--no-checks")
+    assert called == (2, "", "error: a surrogate is for the checks, which are off; leave one of the two out\n")
+
+
 def test_progress_shows_the_interval_so_far_and_ends_once(capsys):
     with progress.attacking() as show:
         for fraction in (0.5, 0.996, 0.999, 1.0, 1.0):
@@ -140,6 +166,7 @@ def test_a_stopped_attack_goes_on_from_its_file(robustaug, weights, tmp_path, mo
         (["attack.pgd", "--data", "{data.digits: {splt: 1}}"], "splt"),
         (["attack.pgd", "--device", "tpu9"], "device must be auto, cpu, cuda"),
         (["attack.pgd", "--checkpoint", "none.safetensors"], "none.safetensors"),
+        (["attack.pgd", "--surrogate", "other.safetensors"], "other.safetensors"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

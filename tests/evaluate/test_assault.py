@@ -137,6 +137,19 @@ def test_probabilities_are_attacked_by_their_logarithms_and_said(model, source):
     assert plain.findings is None
 
 
+def test_a_surrogate_misleads_a_model_that_hides_its_gradients(model, source):
+    class Coarse(torch.nn.Module):
+        def forward(self, logits):
+            return (logits * 4).round() / 4 + 0 * logits
+
+    hidden = wrap(torch.nn.Sequential(model.module, Coarse()), num_classes=10).eval()
+    attack = make_attack({"attack.pgd": {"steps": 4}}, 0.15)
+    found = [run(attack, hidden, source, checks=True, surrogate=other).findings for other in (None, model)]
+    assert ["transfer" in [finding.name for finding in findings] for findings in found] == [False, True]
+    with pytest.raises(ValueError, match="a surrogate is for the checks, which are off; leave one of the two out"):
+        run(attack, hidden, source, surrogate=model)
+
+
 def test_what_is_no_attack_on_tensors_is_refused():
     with pytest.raises(TypeError, match=r"'image\.brightness' is no attack on tensors"):
         make_attack("image.brightness")

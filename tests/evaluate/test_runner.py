@@ -111,7 +111,8 @@ def test_a_model_of_probabilities_is_attacked_as_if_it_gave_its_logits(data, tmp
 def test_sound_models_have_no_findings_and_hidden_gradients_are_a_limit_of_the_run(measured, data, tmp_path):
     records, _ = measured
     for cell in records.cells(kind="masking"):
-        assert (cell.scenario, cell.severity, cell.metrics) == ("masking checks", 0.1, {"findings": 0.0})
+        figures = {"findings": 0.0, "surrogates": 1.0}
+        assert (cell.scenario, cell.severity, cell.metrics) == ("masking checks", 0.1, figures)
         assert findings(records.samples(cell)) == []
 
     class Quantise(torch.nn.Module):
@@ -134,6 +135,62 @@ def test_sound_models_have_no_findings_and_hidden_gradients_are_a_limit_of_the_r
     assert finding.name == "zero_gradients"
     assert finding.after < finding.before
     assert finding.evidence["samples"] == 32
+
+
+class Coarse(torch.nn.Module):
+    """Logits in steps, which have no gradient."""
+
+    def forward(self, logits):
+        return logits.round() + 0 * logits
+
+
+class Detached(torch.nn.Module):
+    def forward(self, logits):
+        return logits.detach()
+
+
+def nearest_mean(data):
+    """A linear model that reads most digits: it says the class whose mean is nearest."""
+    batch, _ = data.validation.fetch(range(len(data.validation)))
+    x, model = batch.image.flatten(1) / 255, linear_model()
+    means = torch.stack([x[batch.label == k].mean(0) for k in range(10)])
+    model.module[1].weight.data, model.module[1].bias.data = 4 * means, -2 * (means**2).sum(1)
+    return model
+
+
+def test_another_model_of_the_run_leads_astray_one_that_hides_its_gradients(data, tmp_path):
+    searched = {"attack": {"attack.square": {"steps": 2}}, "eps": [0.2], "limit": 40}
+    attacked = suite(scenarios={"square": searched})
+    plain, other = nearest_mean(data), linear_model()
+    coarse = wrap(torch.nn.Sequential(plain.module, Coarse()), num_classes=10).eval()
+    mute = wrap(torch.nn.Sequential(plain.module, Detached()), num_classes=10).eval()
+    records = Records(tmp_path, create=True)
+
+    def examined(**models):
+        limits = run_suite(records, models, data, attacked, CPU)
+        cells = {cell.model: cell for cell in records.cells(kind="masking") if cell.model in models}
+        return cells, {name: [f.name for f in findings(records.samples(cell))] for name, cell in cells.items()}, limits
+
+    def attack_of(name):
+        [cell] = records.cells(kind="attack", model=name)
+        return cell
+
+    alone, found, _ = examined(coarse=coarse)
+    assert alone["coarse"].metrics["surrogates"] == 0
+    assert "transfer" not in found["coarse"]
+    attacked_alone = attack_of("coarse")
+    cells, found, limits = examined(mute=mute, coarse=coarse, plain=plain)
+    assert {name: cell.metrics["surrogates"] for name, cell in cells.items()} == {"mute": 1, "coarse": 1, "plain": 0}
+    assert "transfer" in found["coarse"]  # misled by the first that has a gradient, not by the one without
+    assert "transfer" not in found["plain"]
+    assert any(sentence.startswith("coarse: points that lead a surrogate astray break") for sentence in limits)
+    assert attack_of("coarse") == attacked_alone  # only the masking checks depend on who else is there
+    again, _, same_limits = examined(mute=mute, coarse=coarse, plain=plain)
+    assert again == cells
+    assert same_limits == limits
+    changed, _, _ = examined(mute=mute, coarse=coarse, plain=other)
+    assert changed["coarse"].fingerprint != cells["coarse"].fingerprint
+    assert attack_of("coarse") == attacked_alone
 
 
 def test_masking_is_looked_for_only_where_there_are_attacks_and_nobody_forbids_it():

@@ -82,7 +82,7 @@ def write_run(
             records.store(Cell(model, "pgd_linf", "attack", eps, 0, "f", n, 3.0, metrics), samples, shown)
         if "attack" in kinds:
             found = findings(hidden=position == 0)
-            counted = {"findings": float(len(found["name"]))}
+            counted = {"findings": float(len(found["name"])), "surrogates": float(position == 0 and len(models) > 1)}
             records.store(Cell(model, "masking checks", "masking", 0.15, 0, "f", 32, 1.0, counted), found)
         for source in ("photos", "textures") if "ood" in kinds else ():
             scores = {f"score_{name}": draw.normal(size=n) for name in ("msp", "energy", "knn")}

@@ -95,6 +95,11 @@ def test_signs_of_masked_gradients_are_shown_and_silence_is_not_read_as_success(
     assert "9 of 32 samples stood without a gradient BPDA 90.0 % 40.0 %" in words
     assert "No sign of masked gradients or random answers: robust." in words
     assert "On 32 samples a model, these were looked at: outputs are logits" in words
+    assert "points that lead another model astray break no more" in words
+    assert "No other model had gradients that could be followed for: robust." in words
+    alone = text_of(read(make_run("alone", models=["robust"], baseline=None)))
+    assert "these were looked at: outputs are logits" in alone
+    assert "another model astray" not in alone
     records = Records(make_run("unasked"))
     with sqlite3.connect(records.folder / "records.sqlite") as connection:
         connection.execute("DELETE FROM cells WHERE kind = 'masking'")
