@@ -16,9 +16,8 @@ from robustaug.attacks import distributed, witness
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import labels_of
 from robustaug.attacks.execution import Execution
-from robustaug.attacks.masking import SAMPLES, examine, threat_of
+from robustaug.attacks.masking import SAMPLES, Finding, examine, threat_of
 from robustaug.attacks.state import AttackWarning
-from robustaug.attacks.trial import Finding
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches

@@ -14,8 +14,8 @@ from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import clean_logits
 from robustaug.attacks.execution import Execution, bucket, filled
+from robustaug.attacks.masking.trial import Trial
 from robustaug.attacks.threat import NORMS
-from robustaug.attacks.trial import Trial
 
 CLASSES = 4
 

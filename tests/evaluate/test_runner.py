@@ -15,7 +15,6 @@ from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import wrap
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.rng import Keys, subset
-from tests.attacks.test_masking import black_box  # noqa: F401 - an attack without gradients, where none is registered
 
 CPU = torch.device("cpu")
 SUITE = {

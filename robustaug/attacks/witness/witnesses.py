@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 import robustaug
 from robustaug import atomic
-from robustaug.attacks import claimed
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import mask_rows, read_eps
 from robustaug.attacks.state import AttackResult
 from robustaug.attacks.threat import NORMS, Ball, Threat
 from robustaug.attacks.verify import asked_anew, broken, inside_box, kept_off_mask, within_eps
-from robustaug.attacks.witness_layout import (
+from robustaug.attacks.witness import claimed
+from robustaug.attacks.witness.layout import (
     COLUMNS,
     FORMAT,
     METADATA_KEY,

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.masking.trial import Finding, Trial, has_slope, own_randomness, remedied, standing, witnessed
 from robustaug.attacks.state import AttackResult
-from robustaug.attacks.trial import Finding, Trial, has_slope, own_randomness, remedied, standing, witnessed
 from robustaug.attacks.verify import broken
 from robustaug.models.classifier import logits_of
 

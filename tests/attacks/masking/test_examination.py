@@ -2,60 +2,18 @@
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 import robustaug
-from robustaug import registry
-from robustaug.attacks.attack import Attack
-from robustaug.attacks.masking import CHECKS, SAMPLES, examine
-from robustaug.attacks.remedies import BPDA, LogProbabilities, OneByOne
+from robustaug.attacks.masking import BPDA, CHECKS, SAMPLES, LogProbabilities, OneByOne, examine
 from robustaug.attacks.threat import NORMS, Threat
-from robustaug.rng import Keys, uniform_field
+from robustaug.rng import Keys
 
 LINF = Threat(NORMS["Linf"])
 EPS = 0.12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def black_box():
-    """A plain random search, where no attack without gradients is registered."""
-    if robustaug.list("attack") and any("score" in registry.lookup(name).tags for name in robustaug.list("attack")):
-        yield
-        return
-
-    @registry.register("attack.stand_in", tags={"score"})
-    @dataclass(frozen=True, kw_only=True, repr=False)
-    class Corners(Attack):
-        """Try corners of the ball at random, flipping fewer and fewer signs."""
-
-        steps: int = 1000
-        norms: ClassVar = ("Linf", "L2", "L1")
-
-        def init(self, start, ask):
-            return start.at(start.clean, best=torch.full_like(start.eps, -math.inf), kept=start.clean)
-
-        def step(self, state, ask):
-            shape = state.x.shape[1:]
-            draw = uniform_field(state.keys.fold(state.steps).rows(), shape)
-            sign = (uniform_field(state.keys.fold("signs").fold(state.steps).rows(), shape) - 0.5).sign()
-            changed = draw < max(0.05, 0.8 * 0.97**state.steps)
-            eps = state.eps.reshape(-1, *[1] * (state.x.ndim - 1)).to(state.x)
-            x = state.ball.project(torch.where(changed, state.clean + eps * sign, state.memory["kept"]))
-            loss = self.objective(ask.logits(x, self.objective, state.label), state.label)
-            better = loss > state.memory["best"]
-            rows = better.reshape(eps.shape)
-            kept = torch.where(rows, x, state.memory["kept"])
-            return state.moved(x, kept=kept, best=torch.where(better, loss, state.memory["best"]))
-
-    try:
-        yield
-    finally:
-        registry._entries.pop("attack.stand_in")
 
 
 @pytest.fixture(scope="module")

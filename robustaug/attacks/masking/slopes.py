@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from robustaug.attacks.driver import are_probabilities, perturb
 from robustaug.attacks.losses import margin
-from robustaug.attacks.remedies import LogProbabilities, straight_through
+from robustaug.attacks.masking.remedies import LogProbabilities, straight_through
+from robustaug.attacks.masking.trial import STEPS, Finding, Trial, own_randomness, standing, witnessed
 from robustaug.attacks.state import AttackResult
 from robustaug.attacks.threat import Ball
-from robustaug.attacks.trial import STEPS, Finding, Trial, own_randomness, standing, witnessed
 from robustaug.attacks.verify import verify
 from robustaug.models.classifier import logits_of
 

@@ -17,20 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks import answers, slopes
 from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import check_class_range, check_samples
-from robustaug.attacks.remedies import LogProbabilities, OneByOne
-from robustaug.attacks.slopes import unfit
+from robustaug.attacks.masking import answers, slopes
+from robustaug.attacks.masking.remedies import LogProbabilities, OneByOne
+from robustaug.attacks.masking.slopes import unfit
+from robustaug.attacks.masking.trial import Finding, Trial, has_slope, own_randomness, remedied, witnessed
 from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.threat import NORMS, Threat
-from robustaug.attacks.trial import Finding, Trial, has_slope, own_randomness, remedied, witnessed
 from robustaug.attacks.verify import broken
 from robustaug.models.classifier import require_eval
 from robustaug.rng import Keys
-
-__all__ = ["CHECKS", "SAMPLES", "Finding", "LogProbabilities", "examine", "threat_of", "unfit"]
 
 SAMPLES = 32
 """How many samples are enough to see the signs."""
