@@ -103,8 +103,8 @@ class Recipe(Strict):
         replays: above 1, "free" training: this many updates a batch, whose gradients also move the attack's points
             (Shafahi et al. 2019, arXiv:1904.12843); of the attack only norm, eps and box count then.
         weight_perturbation: see `WeightPerturbation`.
-        validation_attack: judges epochs by robust accuracy; of several a sample must withstand all. The training attacks
-            when left out.
+        validation_attack: judges epochs by robust accuracy; of several a sample must withstand all; the training
+            attacks when left out.
         validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
         epochs: passes over the training data.
         batch_size: samples an update, over all processes.

@@ -135,7 +135,9 @@ def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
     kept = best_epoch(recipe, history, start)
     best = kept == len(history) - 1
     if alarm := overfits_one_step(history):
-        return Verdict(best, alarm)
+        place = "the checkpoint it began at" if kept is None else f"epoch {kept + 1}"
+        remedy = "use attack.nfgsm, loss.grad_align or an attack of more steps"
+        return Verdict(best, f"{alarm}; stopped and rolled back to {place}; {remedy}")
     if recipe.patience is not None and not best:
         since = len(history) if kept is None else len(history) - 1 - kept
         if since >= recipe.patience:
@@ -188,6 +190,5 @@ def overfits_one_step(history: list[Figures]) -> str:
     return (
         f"{OVERFITTING} in epoch {newest['epoch'] + 1:.0f}: under several steps "
         f"{newest['val_robust_accuracy']:.1%} stand, {best['val_robust_accuracy']:.1%} before, but under one step "
-        f"{newest['val_single_step_accuracy']:.1%}; stopped and rolled back to epoch {best['epoch'] + 1:.0f}; use "
-        "attack.nfgsm, loss.grad_align or an attack of more steps"
+        f"{newest['val_single_step_accuracy']:.1%}"
     )

@@ -50,7 +50,7 @@ class Hat(Loss):
 
     def __post_init__(self) -> None:
         if not isinstance(self.helper, str):
-            raise ValueError(f"{self.name}: helper must be the path of a checkpoint, got {self.helper!r}")
+            raise TypeError(f"{self.name}: helper must be the path of a checkpoint, got {self.helper!r}")
         check_known(self.helper_model)
         self.check_number("beta")
         self.check_number("gamma")

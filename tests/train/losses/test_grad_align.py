@@ -78,5 +78,5 @@ def test_wrong_parameters_are_named(params, message):
 
 def test_compiled_networks_are_refused():
     settings = {"name": "r", "model": "model.small_cnn", "epochs": 1, "attack": "attack.fgsm", "compile": True}
-    with pytest.raises(ConfigError, match="loss.grad_align differentiates twice.*set compile: false"):
+    with pytest.raises(ConfigError, match=r"loss.grad_align differentiates twice.*set compile: false"):
         validate(settings | {"loss": "loss.grad_align"}, Recipe, "recipe")

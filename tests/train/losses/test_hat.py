@@ -50,7 +50,7 @@ def test_helpers_that_do_not_fit_are_refused(tmp_path):
     path, _ = stored(tmp_path / "helper.safetensors", classes=5)
     with pytest.raises(ValueError, match="the helper has 5 outputs, the model 3"):
         robustaug.create("loss.hat", helper=path).memory(FACTS)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at none.safetensors; make it with `robustaug train`"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at none.safetensors; make it with `robustaug train`"):
         robustaug.create("loss.hat", helper="none.safetensors").memory(FACTS)
     with pytest.raises(ValueError, match="name the checkpoint of an ordinarily trained model as helper"):
         robustaug.create("loss.hat").memory(FACTS)
