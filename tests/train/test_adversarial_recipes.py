@@ -102,8 +102,8 @@ def test_an_alarm_ends_training_with_the_weights_of_the_best_epoch(tmp_path, mon
     monkeypatch.setattr(Validation, "__call__", figures)
     recipe = short("fast", LINF, "epochs=5", "batch_size=500")
     trained = train(recipe, tmp_path, CPU)
-    assert trained.stopped.startswith("catastrophic overfitting in epoch 2")
-    assert "rolled back to epoch 1" in trained.stopped
+    assert trained.stopped.startswith("catastrophic overfitting in epoch 3")
+    assert "rolled back to epoch 2" in trained.stopped
     assert len(trained.history) == 3
     assert trained.best["epoch"] == 1
     assert checkpoints.read_metadata(tmp_path / "best/model.safetensors")["figures"]["epoch"] == 1
