@@ -13,7 +13,7 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
-from robustaug.registry import lookup, register
+from robustaug.registry import Entry, lookup, register
 
 SHARED = ("norm", "targeted", "box")
 
@@ -67,17 +67,29 @@ class Ensemble(Attack):
 
     def _part(self, number: int, spec: Any) -> Attack:
         where = f"{self.name}: attacks[{number}]"
-        named = isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), dict | None)
-        if not isinstance(spec, str) and not named:
-            raise ValueError(f"{where} must be a name or {{name: parameters}}, got {spec!r}")
-        [(name, params)] = [(spec, None)] if isinstance(spec, str) else spec.items()
-        entry = lookup(name)
-        if entry.kind != "attack" or entry.factory is Ensemble:
-            raise ValueError(f"{where} must be an attack that is no ensemble itself, got {name!r}")
+        entry, params = named(where, spec)
+        if entry.factory is Ensemble:
+            raise ValueError(f"{where} must be an attack that is no ensemble itself, got {entry.name!r}")
         for key in (*SHARED, "eps"):
-            if key in (params or {}):
-                raise ValueError(f"{where}: {key} is the ensemble's; set it there, not for {name}")
-        return entry.factory(**{key: getattr(self, key) for key in SHARED}, **(params or {}))
+            if key in params:
+                raise ValueError(f"{where}: {key} is the ensemble's; set it there, not for {entry.name}")
+        return entry.factory(**{key: getattr(self, key) for key in SHARED}, **params)
+
+
+def named(where: str, spec: Any) -> tuple[Entry, dict[str, Any]]:
+    """Return the registered attack on tensors that `name` or `{name: parameters}` means, and the parameters.
+
+    Raises:
+        ValueError: neither form, or no such attack; begins with `where`.
+    """
+    form = isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), dict | None)
+    if not isinstance(spec, str) and not form:
+        raise ValueError(f"{where} must be a name or {{name: parameters}}, got {spec!r}")
+    [(name, params)] = [(spec, None)] if isinstance(spec, str) else spec.items()
+    entry = lookup(name)
+    if entry.kind != "attack" or entry.modality == "text":
+        raise ValueError(f"{where} must be an attack on tensors, got {name!r}")
+    return entry, dict(params or {})
 
 
 def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:

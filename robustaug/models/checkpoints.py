@@ -112,7 +112,7 @@ def _suffix(path: Path) -> str:
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise ValueError(f"{path.name!r} is no checkpoint; known suffixes: .safetensors, {', '.join(TORCH_SUFFIXES)}")
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}; make it with `robustaug train`, or give another path")
     return path.suffix
 
 

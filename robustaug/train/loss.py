@@ -36,6 +36,8 @@ class Loss:
     """How many views of each sample through the recipe's `strong` pipeline it looks at."""
     one_prediction: ClassVar[bool] = True
     """Judges x_adv where there is an attack and x otherwise, so that `clean_share` has a meaning."""
+    twice: ClassVar[bool] = False
+    """Differentiates through a gradient, which compiled networks do not allow."""
 
     def __new__(cls, *args: Any, **params: Any) -> Loss:
         check_parameters(cls.name, params, [f.name for f in fields(cls)])

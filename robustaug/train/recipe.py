@@ -103,7 +103,8 @@ class Recipe(Strict):
         replays: above 1, "free" training: this many updates a batch, whose gradients also move the attack's points
             (Shafahi et al. 2019, arXiv:1904.12843); of the attack only norm, eps and box count then.
         weight_perturbation: see `WeightPerturbation`.
-        validation_attack: judges epochs by robust accuracy; the (first) training attack when left out.
+        validation_attack: judges epochs by robust accuracy; of several a sample must withstand all; the training
+            attacks when left out.
         validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
         epochs: passes over the training data.
         batch_size: samples an update, over all processes.
@@ -132,7 +133,7 @@ class Recipe(Strict):
     curriculum: Curriculum | None = None
     replays: Annotated[int, Field(ge=1)] = 1
     weight_perturbation: WeightPerturbation | None = None
-    validation_attack: Spec | None = None
+    validation_attack: Spec | list[Spec] | None = None
     validation_limit: Annotated[int, Field(ge=1)] = 512
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)] = 128
@@ -196,6 +197,8 @@ class Recipe(Strict):
             raise ValueError(f"clean_share is for losses of one prediction; {loss.name} weighs clean samples itself")
         if "x_adv" in loss.needs and self.attack in (None, []):
             raise ValueError(f"{loss.name} compares samples with attacked ones; add `attack:`, such as attack.pgd")
+        if loss.twice and self.compile:
+            raise ValueError(f"{loss.name} differentiates twice, which torch.compile does not; set compile: false")
         if (loss.views or "strong" in loss.needs) and not self.strong:
             raise ValueError(
                 f"{loss.name} compares views of a sample; add `strong:`, such as `strong: [policy.augmix]`"
@@ -225,12 +228,12 @@ class Recipe(Strict):
         """Return the attacks of training."""
         return [make_attack(spec) for spec in _listed(self.attack)]
 
-    def judges(self) -> tuple[Attack | None, Attack | None]:
+    def judges(self) -> tuple[list[Attack], Attack | None]:
         """Return what attacks validation samples, and the training's own attack if it takes fewer steps: just one."""
-        trained = [*self.make_attacks(), None][0]
-        judge = trained if self.validation_attack is None else make_attack(self.validation_attack)
-        single = trained is not None and judge is not None and trained.steps == 1 < judge.steps
-        return judge, trained if single else None
+        trained = self.make_attacks()
+        judges = [make_attack(spec) for spec in _listed(self.validation_attack)] or trained
+        single = len(trained) == 1 and trained[0].steps == 1 < max(judge.steps for judge in judges)
+        return judges, trained[0] if single else None
 
 
 def _listed(spec: Spec | list[Spec] | None) -> list[Spec]:

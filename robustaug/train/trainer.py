@@ -285,12 +285,12 @@ def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[st
 
 
 def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
-    for attack in (*recipe.make_attacks(), *recipe.judges()):
-        if attack is not None:  # what is too much depends, for most norms, on the size of a sample
-            try:
-                check_eps(attack.eps, attack.threat, math.prod(source.shape))
-            except ValueError as error:
-                raise ValueError(f"{attack.name}: {error}") from None
+    # what is too much depends, for most norms, on the size of a sample
+    for attack in (*recipe.make_attacks(), *recipe.judges()[0]):
+        try:
+            check_eps(attack.eps, attack.threat, math.prod(source.shape))
+        except ValueError as error:
+            raise ValueError(f"{attack.name}: {error}") from None
     if recipe.batch_size > len(source):
         raise ValueError(f"batch_size is {recipe.batch_size} but the training data has only {len(source)} samples")
     if source.classes != validation.classes:

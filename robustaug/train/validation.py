@@ -53,14 +53,14 @@ class Validation:
     Attributes:
         recipe: for seed, batch size and how many samples are attacked.
         source: held back from training.
-        attack: the judge; None where nothing is attacked.
+        attacks: the judges, all of which a sample must withstand; empty where nothing is attacked.
         single_step: the training's own attack where it takes one step and the judge takes more: a model that learns to
             withstand one step only gives itself away by the difference.
     """
 
     recipe: Recipe
     source: Source
-    attack: Attack | None
+    attacks: list[Attack]
     single_step: Attack | None
     device: torch.device
     processes: Processes
@@ -69,9 +69,10 @@ class Validation:
         """Return "val_accuracy" and, where there are attacks, "val_robust_accuracy" and "val_single_step_accuracy"."""
         model.eval()
         figures = {"val_accuracy": self._accuracy(model)}
-        for key, attack in (("val_robust_accuracy", self.attack), ("val_single_step_accuracy", self.single_step)):
-            if attack is not None:
-                figures[key] = self._robust_accuracy(model, attack)
+        if self.attacks:
+            figures["val_robust_accuracy"] = self._robust_accuracy(model, self.attacks)
+        if self.single_step is not None:
+            figures["val_single_step_accuracy"] = self._robust_accuracy(model, [self.single_step])
         return figures
 
     def _accuracy(self, model: Classifier) -> float:
@@ -83,14 +84,16 @@ class Validation:
             seen += len(y)
         return self._share(correct, seen)
 
-    def _robust_accuracy(self, model: Classifier, attack: Attack) -> float:
+    def _robust_accuracy(self, model: Classifier, attacks: list[Attack]) -> float:
         stood = seen = 0
         for batch in self._batches(subset(len(self.source), self.recipe.validation_limit, self.recipe.seed)):
             keys = Keys.of(self.recipe.seed, batch.index).fold("validation").to(self.device)
             x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
-            result = attack(model, x, y, keys=keys)
-            stood += int((~result.success & result.tried).sum())
-            seen += int(result.tried.sum())
+            results = [attack(model, x, y, keys=keys) for attack in attacks]
+            tried = torch.stack([result.tried for result in results]).all(0)
+            fell = torch.stack([result.success for result in results]).any(0)
+            stood += int((~fell & tried).sum())
+            seen += int(tried.sum())
         return self._share(stood, seen)
 
     def _batches(self, positions: Tensor) -> Iterator[Batch]:
@@ -132,7 +135,9 @@ def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
     kept = best_epoch(recipe, history, start)
     best = kept == len(history) - 1
     if alarm := overfits_one_step(history):
-        return Verdict(best, alarm)
+        place = "the checkpoint it began at" if kept is None else f"epoch {kept + 1}"
+        remedy = "use attack.nfgsm, loss.grad_align or an attack of more steps"
+        return Verdict(best, f"{alarm}; stopped and rolled back to {place}; {remedy}")
     if recipe.patience is not None and not best:
         since = len(history) if kept is None else len(history) - 1 - kept
         if since >= recipe.patience:
@@ -185,6 +190,5 @@ def overfits_one_step(history: list[Figures]) -> str:
     return (
         f"{OVERFITTING} in epoch {newest['epoch'] + 1:.0f}: under several steps "
         f"{newest['val_robust_accuracy']:.1%} stand, {best['val_robust_accuracy']:.1%} before, but under one step "
-        f"{newest['val_single_step_accuracy']:.1%}; stopped and rolled back to epoch {best['epoch'] + 1:.0f}; use "
-        "attack.nfgsm, loss.grad_align or an attack of more steps"
+        f"{newest['val_single_step_accuracy']:.1%}"
     )

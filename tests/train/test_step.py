@@ -1,0 +1,153 @@
+"""The adversarial parts of a step, each written out by hand on a linear model."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from robustaug.config import validate
+from robustaug.models.classifier import Classifier
+from robustaug.rng import Keys, uniform_field
+from robustaug.train.laps import Laps
+from robustaug.train.loss import Loss
+from robustaug.train.processes import Processes
+from robustaug.train.recipe import Recipe
+from robustaug.train.step import Stepper
+from robustaug.train.view import View
+
+CPU, LR = torch.device("cpu"), 0.5
+KEYS = Keys.of(0, 6)
+PLAIN = {"lr": LR, "momentum": 0, "weight_decay": 0, "schedule": "constant"}
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return Classifier(nn.Linear(4, 3), num_classes=3)
+
+
+def batch(epoch=0.0):
+    x = 0.3 + 0.4 * torch.rand(6, 4, generator=torch.Generator().manual_seed(1))  # the box is out of reach
+    return View(x, torch.tensor([0, 1, 2, 2, 1, 0]), torch.arange(6), KEYS, epoch)
+
+
+class Seen(torch.optim.SGD):
+    """Remembers the weights that it found at each step."""
+
+    def step(self, closure=None):
+        self.found = [*getattr(self, "found", []), [p.detach().clone() for p in self.param_groups[0]["params"]]]
+        return super().step(closure)
+
+
+def stepper(model, loss=None, memory=None, **settings):
+    base = {"name": "r", "model": "model.small_cnn", "epochs": 1, "batch_size": 6, "optimizer": PLAIN}
+    recipe = validate(base | settings, Recipe, "recipe")
+    optimizer = Seen(model.parameters(), lr=LR)
+    loss = loss or recipe.make_loss()
+    return Stepper(
+        recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer, GradScaler("cpu", enabled=False), None,
+        CPU, Processes(), Laps(CPU),
+    )  # fmt: skip
+
+
+def slopes(x, y, W, b):
+    """Return the gradients of the mean cross-entropy by weights, bias and input."""
+    leaves = [value.detach().clone().requires_grad_() for value in (W, b, x)]
+    loss = F.cross_entropy(leaves[2] @ leaves[0].T + leaves[1], y)
+    return torch.autograd.grad(loss, leaves)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Remembered(Loss):
+    """Cross-entropy that counts its calls and keeps the attacked points it saw."""
+
+    name: ClassVar[str] = "loss.remembered"
+
+    def per_class(self, logits, memory):
+        return -logits.log_softmax(1)
+
+    def __call__(self, model, view, memory):
+        memory["calls"] += 1
+        if view.x_adv is not None:
+            memory["x_adv"] = view.x_adv.detach().clone()
+        return super().__call__(model, view, memory)
+
+
+def test_perturbed_weights_lend_their_gradient_and_come_back_exactly():
+    """Wu et al. 2020, equations 9 to 12: the move is gamma times the layer's norm, up the loss; biases stay."""
+    model, view, gamma = linear(), batch(), 0.1
+    W, b = (p.detach().clone() for p in model.parameters())
+    one = stepper(model, weight_perturbation={"gamma": gamma})
+    total = one.take(view, 0, 10)
+    up, _, _ = slopes(view.x, view.y, W, b)
+    moved = W + gamma * W.norm() / up.norm() * up
+    down_W, down_b, _ = slopes(view.x, view.y, moved, b)
+    assert all(torch.equal(a, b) for a, b in zip(one.optimizer.found[0], (W, b), strict=True))  # as they were, bitwise
+    torch.testing.assert_close(model.module.weight.detach(), W - LR * down_W, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.module.bias.detach(), b - LR * down_b, rtol=0, atol=1e-6)
+    loss = F.cross_entropy(view.x @ moved.T + b, view.y, reduction="sum")
+    assert float(total) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_weights_are_perturbed_from_their_epoch_on():
+    model, view = linear(), batch(epoch=1.5)
+    W, b = (p.detach().clone() for p in model.parameters())
+    stepper(model, weight_perturbation={"gamma": 0.1, "from_epoch": 2}).take(view, 0, 10)
+    torch.testing.assert_close(model.module.weight.detach(), W - LR * slopes(view.x, view.y, W, b)[0])
+
+
+def test_a_perturbed_step_counts_once_in_statistics_and_memory():
+    model, memory = (
+        Classifier(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), num_classes=3),
+        {"calls": torch.zeros(())},
+    )
+    stepper(model, Remembered(), memory, weight_perturbation={"gamma": 0.1}).take(batch(), 0, 10)
+    assert int(model.module[1].num_batches_tracked) == 1
+    assert memory["calls"] == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_replays_move_weights_and_points_by_the_same_gradients(accumulate):
+    """Shafahi et al. 2019, algorithm 1, but that each batch begins at its own random start."""
+    model, view, eps = linear(), batch(), 0.1
+    W, b = (p.detach().clone() for p in model.parameters())
+    attack = {"attack.pgd": {"norm": "Linf", "eps": eps}}
+    stepper(model, attack=attack, replays=3, accumulate=accumulate).take(view, 0, 10)
+    x = view.x + eps * (2 * uniform_field(KEYS.fold("attack").rows(), (4,)) - 1)
+    for _ in range(3):
+        down_W, down_b, up_x = slopes(x, view.y, W, b)
+        W, b = W - LR * down_W, b - LR * down_b
+        x = (x + eps * up_x.sign()).clamp(view.x - eps, view.x + eps)
+    torch.testing.assert_close(model.module.weight.detach(), W, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.module.bias.detach(), b, rtol=0, atol=1e-6)
+
+
+def test_the_losses_of_several_attacks_are_averaged():
+    model, view = linear(), batch()
+    W, b = (p.detach().clone() for p in model.parameters())
+    attacks = [{"attack.fgsm": {"eps": 0.05}}, {"attack.fgsm": {"norm": "L2", "eps": 0.2}}]
+    stepper(model, attack=attacks).take(view, 0, 10)
+    up = slopes(view.x, view.y, W, b)[2]
+    points = view.x + 0.05 * up.sign(), view.x + 0.2 * up / up.norm(dim=1, keepdim=True)
+    down = sum(slopes(x, view.y, W, b)[0] for x in points) / 2
+    torch.testing.assert_close(model.module.weight.detach(), W - LR * down, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0.0, 0.2), (2.0, 0.6), (4.0, 1.0), (9.0, 1.0)])
+@pytest.mark.parametrize("replays", [1, 2])
+def test_the_curriculum_scales_the_attacks_eps(epoch, share, replays):
+    memory = {"calls": torch.zeros(())}
+    settings = {"attack": {"attack.fgsm": {"eps": 0.1}}, "curriculum": {"epochs": 4, "start": 0.2}, "replays": replays}
+    view = batch(epoch)
+    stepper(linear(), Remembered(), memory, **settings).take(view, 0, 10)
+    reached = float((memory["x_adv"] - view.x).abs().max())
+    assert reached == pytest.approx(0.1 * share, rel=1e-4)
+
+
+def test_attacks_look_at_running_statistics_and_leave_them():
+    model = Classifier(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), num_classes=3)
+    stepper(model, attack={"attack.pgd": {"eps": 0.1, "steps": 3}}).take(batch(), 0, 10)
+    assert int(model.module[1].num_batches_tracked) == 1  # of the update alone
