@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import ndtri
-from scipy.stats import binom, binomtest
+from scipy.stats import beta, binom, binomtest
 
 from robustaug.attacks.anytime import anytime_interval
 from robustaug.rng import Keys
@@ -83,6 +83,30 @@ def anytime(successes: int, n: int, confidence: float = 0.95) -> Interval:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"needs 0 <= successes <= n and n >= 1, got successes={successes}, n={n}")
     return Interval(successes / n, *anytime_interval(successes, n, _level(confidence)))
+
+
+def clopper_pearson_lower(successes: Any, n: int, alpha: float) -> np.ndarray:
+    """Return the one-sided lower bound of a share that is too high with probability alpha at most, (N,) float64.
+
+    Exact at every n: the alpha quantile of Beta(k, n - k + 1) (Clopper and Pearson 1934).
+
+    Args:
+        successes: (N,) whole numbers k, 0 <= k <= n.
+        n: trials of each, >= 1.
+        alpha: in (0, 1).
+
+    Raises:
+        ValueError: counts or alpha out of range.
+
+    >>> clopper_pearson_lower([0, 99, 100], 100, 0.001).round(4).tolist()
+    [0.0, 0.9112, 0.9333]
+    """
+    k = np.asarray(successes, dtype=np.int64)
+    if n < 1 or not ((k >= 0) & (k <= n)).all():
+        raise ValueError(f"needs 0 <= successes <= n and n >= 1, got n={n} and successes {np.unique(k)[[0, -1]]}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}; write 0.001 for 0.1 %")
+    return np.where(k > 0, beta.ppf(alpha, np.maximum(k, 1), n - k + 1), 0.0)
 
 
 def bootstrap_ci(values: Any, seed: int = 0, n_resamples: int = 10_000, confidence: float = 0.95) -> Interval:

@@ -11,6 +11,7 @@ from robustaug.evaluate import statistics
 from robustaug.evaluate.statistics import (
     bootstrap_ci,
     bootstrap_statistic,
+    clopper_pearson_lower,
     holm,
     mcnemar,
     paired_bootstrap,
@@ -27,6 +28,17 @@ def test_wilson_agrees_with_scipy(successes, n, confidence):
     found = wilson(successes, n, confidence)
     assert found.estimate == successes / n
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.5])
+def test_clopper_pearson_agrees_with_scipy(alpha):
+    counts = [0, 1, 5, 17, 29, 30]
+    tests = [binomtest(k, 30, alternative="greater").proportion_ci(1 - alpha, method="exact") for k in counts]
+    assert clopper_pearson_lower(counts, 30, alpha) == pytest.approx([t.low for t in tests], abs=1e-12)
+    with pytest.raises(ValueError, match="0 <= successes <= n"):
+        clopper_pearson_lower([31], 30, alpha)
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), got 5"):
+        clopper_pearson_lower([3], 30, 5)
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
