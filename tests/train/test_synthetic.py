@@ -33,7 +33,7 @@ def test_training_with_a_share_of_synthetic_samples_is_exact_under_resume(tmp_pa
         if done == total // 2:
             raise StoppedError
 
-    settings = mixed(epochs=3, augment=["image.gaussian_noise"])
+    settings = mixed(epochs=3, augment=["image.gaussian_noise"], save_every_s=1e-6)  # so it resumes within an epoch
     whole = trainer.train(settings, tmp_path / "whole", CPU)
     with pytest.raises(StoppedError):
         trainer.train(settings, tmp_path / "cut", CPU, stop_in_epoch_two)
