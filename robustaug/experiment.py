@@ -381,6 +381,8 @@ def _standing_limits(plan: Plan) -> list[str]:
     limits = ["Figures hold for this test data; shifts other than the ones listed were not measured."]
     if attacks:
         limits.append(f"Robust accuracy is an upper bound: {', '.join(attacks)} may miss weaknesses that others find.")
+    if any(p.kind == "certified" for p in plan.suite.plans()):
+        limits.append("Certificates are of the smoothed models; each may be wrong with the probability alpha.")
     if any(p.limit for p in plan.suite.plans()):
         limits.append("Some scenarios measured a random part of the test data; the tables give the counts.")
     if plan.recipes:

@@ -44,6 +44,7 @@ FAMILIES: dict[str, Family] = {
     "compose": Family("combinator", None, "robustaug.pipeline"),
     "attack": Family("attack", None, "robustaug.attacks"),
     "data": Family("source", None, "robustaug.data"),
+    "synth": Family("source", None, "robustaug.synth"),
     "model": Family("model", None, "robustaug.models"),
     "ood": Family("score", None, "robustaug.trust.ood"),
     "loss": Family("loss", None, "robustaug.train.losses"),

@@ -17,6 +17,7 @@ HEADLINE = {
     "clean_accuracy": ("clean accuracy", "{:.1%}"),
     "corruption_accuracy": ("accuracy under corruption", "{:.1%}"),
     "robust_accuracy": ("accuracy under attack", "{:.1%}"),
+    "certified_accuracy": ("certified accuracy, largest radius", "{:.1%}"),
     "worst_cohort_accuracy": ("worst cohort", "{:.1%}"),
     "ece": ("calibration error", "{:.3f}"),
     "ece_scaled": ("  after temperature scaling", "{:.3f}"),

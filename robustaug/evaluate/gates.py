@@ -15,12 +15,20 @@ FIGURES = frozenset(
     [
         *("clean_accuracy", "corruption_accuracy", "mean_corruption_error", "robust_accuracy", "worst_cohort_accuracy"),
         *("ece", "nll", "brier", "temperature", "ece_scaled", "nll_scaled", "brier_scaled"),
-        *("ood_auroc", "ood_fpr95"),
+        *("certified_accuracy", "ood_auroc", "ood_fpr95"),
     ]
 )
 """Figures with a fixed name; a run adds others, such as `pgd@0.1`."""
 
-_SHARES = ("accuracy", "corruption_error", "auroc", "fpr95", "ece", "ece_scaled")  # names that end so lie in [0, 1]
+_SHARES = (
+    "accuracy",
+    "corruption_error",
+    "auroc",
+    "fpr95",
+    "ece",
+    "ece_scaled",
+    "abstained",
+)  # names that end so lie in [0, 1]
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 
 

@@ -24,6 +24,7 @@ from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of, unfit
 from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.source import Batch, Source, batches
+from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
 from robustaug.evaluate.suite import Plan, make, make_attack, spec_name
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
@@ -76,15 +77,18 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
 
     Args:
         basis: the columns of the cell that it is computed from, see `Plan.basis`: an out-of-distribution cell is told
-            apart from the clean one, and a budget is read off the run that looked for the nearest points.
+            apart from the clean one, a budget is read off the run that looked for the nearest points, and a radius
+            off the certificates of the smoothed model.
     """
     if plan.kind == "clean":
         return _clean(bench)
     if plan.kind == "operator":
         return _operator(bench, plan)
-    if plan.basis == "nearest":
+    if plan.basis in ("nearest", "smoothed"):
         assert basis is not None, "the run without a budget comes first"
-        return _within(plan, basis)
+        return _within(plan, basis) if plan.basis == "nearest" else _certified(plan, basis)
+    if plan.kind == "smoothed":
+        return _smoothed(bench, plan)
     if plan.kind in ("attack", "nearest"):
         return _attack(bench, plan)
     if plan.kind == "masking":
@@ -104,39 +108,6 @@ def logits_and_features(
             outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
     logits, labels, rows = zip(*outputs, strict=True)
     return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
-
-
-def fit_scores(
-    model: Classifier, names: list[str], train: Source | None, batch_size: int, device: torch.device
-) -> dict:
-    """Create the named scores and fit those that need training features.
-
-    Returns:
-        Scores by short name. A score that cannot be had (no training data, or a model without features) is
-        left out; `missing_scores` says why in words.
-    """
-    scores = {name.removeprefix("ood."): registry.create(name) for name in names}
-    if any(score.needs == "features" for score in scores.values()):
-        if train is None or not model.has_features:
-            return {name: score for name, score in scores.items() if score.needs == "logits"}
-        _, _, features = logits_and_features(model, train, batch_size, device, features=True)
-        for score in scores.values():
-            if score.needs == "features":
-                score.fit(features)
-    return scores
-
-
-def missing_scores(model: Classifier, names: list[str], train: Source | None) -> list[str]:
-    """Say, one sentence a score, which of `names` cannot be measured and why."""
-    reason = (
-        "no training data was given (data.train)"
-        if train is None
-        else None
-        if model.has_features
-        else f"model {model.name!r} shows no features"
-    )
-    needy = [name for name in names if registry.create(name).needs == "features"]
-    return [f"{name} was not measured: {reason}." for name in needy] if reason else []
 
 
 def _clean(bench: Bench) -> Measured:
@@ -241,6 +212,32 @@ def _within(plan: Plan, nearest: Columns) -> Measured:
     samples |= {"correct": standing, "success": ~standing, "fragile": ~beyond}
     metrics = {"accuracy": float(standing.mean())} | _cost(samples)
     return Measured(samples, metrics, {}, len(samples["index"]))
+
+
+def _smoothed(bench: Bench, plan: Plan) -> Measured:
+    """Certify the smoothed model on each sample."""
+    smoothing, rows = Smoothing(**plan.spec), []
+    for batch in _batches(bench, plan):
+        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
+        found = certify(bench.model, unit(batch.image, bench.device), keys, smoothing, bench.batch_size)
+        columns = {"index": batch.index, "label": batch.label, "correct": found.prediction == batch.label}
+        rows.append({key: column.numpy() for key, column in (columns | found._asdict()).items()})
+    samples = _stack(rows)
+    metrics = {
+        "accuracy": float(samples["correct"].mean()),
+        "abstained": float((samples["prediction"] == ABSTAIN).mean()),
+        "mean_radius": float((samples["radius"] * samples["correct"]).mean()),
+        "forwards": float(smoothing.n0 + smoothing.n),
+        "largest_radius": smoothing.largest_radius(),
+    }
+    return Measured(samples, metrics | smoothing.model_dump(), {}, len(samples["index"]))
+
+
+def _certified(plan: Plan, smoothed: Columns) -> Measured:
+    """Read a radius off the certificates: right, and certified to stay so within it."""
+    stands = smoothed["correct"] & (smoothed["radius"] >= plan.severity)
+    samples = smoothed | {"correct": stands}
+    return Measured(samples, {"accuracy": float(stands.mean())}, {}, len(stands))
 
 
 def _cost(samples: Columns) -> dict[str, float]:

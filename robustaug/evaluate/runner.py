@@ -21,8 +21,9 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
-from robustaug.evaluate.measure import Bench, findings, fit_scores, logits_and_features, measure, missing_scores
+from robustaug.evaluate.measure import Bench, findings, logits_and_features, measure
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.scores import fit_scores, missing_scores
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
 from robustaug.models.fingerprint import model_fingerprint

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import ndtri
-from scipy.stats import binom, binomtest
+from scipy.stats import beta, binom, binomtest
 
 from robustaug.attacks.anytime import anytime_interval
 from robustaug.rng import Keys
@@ -83,6 +83,56 @@ def anytime(successes: int, n: int, confidence: float = 0.95) -> Interval:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"needs 0 <= successes <= n and n >= 1, got successes={successes}, n={n}")
     return Interval(successes / n, *anytime_interval(successes, n, _level(confidence)))
+
+
+def clopper_pearson_lower(successes: Any, n: int, alpha: float) -> np.ndarray:
+    """Return the one-sided lower bound of a share that is too high with probability alpha at most, (N,) float64.
+
+    Exact at every n: the alpha quantile of Beta(k, n - k + 1) (Clopper and Pearson 1934).
+
+    Args:
+        successes: (N,) whole numbers k, 0 <= k <= n.
+        n: trials of each, >= 1.
+        alpha: in (0, 1).
+
+    Raises:
+        ValueError: counts or alpha out of range.
+
+    >>> clopper_pearson_lower([0, 99, 100], 100, 0.001).round(4).tolist()
+    [0.0, 0.9114, 0.9333]
+    """
+    k = np.asarray(successes, dtype=np.int64)
+    if n < 1 or not ((k >= 0) & (k <= n)).all():
+        raise ValueError(f"needs 0 <= successes <= n and n >= 1, got n={n} and successes {np.unique(k)[[0, -1]]}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}; write 0.001 for 0.1 %")
+    return np.where(k > 0, beta.ppf(alpha, np.maximum(k, 1), n - k + 1), 0.0)
+
+
+def auroc_interval(higher: Any, lower: Any, confidence: float = 0.95) -> Interval:
+    """Return the chance that one score exceeds another, ties counted half, with its interval from the normal law.
+
+    Its variance follows from how each score stands among all of the other kind (DeLong, DeLong and Clarke-Pearson
+    1988); the interval is cut at 0 and 1, and has no width where the kinds are wholly apart.
+
+    Args:
+        higher: (N,) scores of the kind that should be higher, N >= 2.
+        lower: (M,) scores of the other kind, M >= 2.
+
+    Raises:
+        ValueError: fewer than two scores of a kind, or some that are not finite.
+
+    >>> [round(value, 3) for value in auroc_interval([1, 2, 3, 4], [0, 1, 2, 3])]
+    [0.719, 0.335, 1.0]
+    """
+    a, b = _outcomes("higher", higher), _outcomes("lower", lower)
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"needs at least two scores of either kind, got {len(a)} and {len(b)}")
+    above, below = _share_below(a, b), 1 - _share_below(b, a)
+    deviation = math.sqrt(above.var(ddof=1) / len(a) + below.var(ddof=1) / len(b))
+    half = float(ndtri(0.5 + _level(confidence) / 2)) * deviation
+    estimate = float(above.mean())
+    return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half))
 
 
 def bootstrap_ci(values: Any, seed: int = 0, n_resamples: int = 10_000, confidence: float = 0.95) -> Interval:
@@ -202,6 +252,13 @@ def holm(p_values: Any) -> np.ndarray:
     out = np.empty_like(p)
     out[order] = corrected
     return out
+
+
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return for each of (N,) values the share of the others that lie below it, equal ones counted half."""
+    others = np.sort(others)
+    sides = (np.searchsorted(others, values, side) for side in ("left", "right"))
+    return sum(sides) / (2 * len(others))  # type: ignore[return-value]
 
 
 def _multinomial(counts: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:

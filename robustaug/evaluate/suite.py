@@ -12,6 +12,7 @@ from robustaug import registry
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import check_eps
 from robustaug.config import Ratio, Strict
+from robustaug.evaluate.certify import Smoothing
 from robustaug.ops.operator import SEVERITIES
 
 MASKING = "masking checks"
@@ -19,7 +20,7 @@ MASKING = "masking checks"
 
 
 class Scenario(Strict):
-    """One way of shifting the data; exactly one of operators, attack and ood is given.
+    """One way of looking at a model; exactly one of operators, attack, certify and ood is given.
 
     Attributes:
         operators: registered operators with severities; each becomes scenarios of its own.
@@ -28,6 +29,8 @@ class Scenario(Strict):
             attack once for all.
         eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out. Left
             out for attacks whose own parameters are the limit, such as attack.spatial.
+        certify: the noise that the model is smoothed by, such as `{sigma: 0.25, n: 1000}`; run once for all radii.
+        radii: L2 distances, in the units of the model's input, to count certified samples at.
         ood: a registered source that holds other things than the test data.
         limit: measure at most this many samples, a seeded random choice; all when left out.
         seeds: one measurement each.
@@ -37,6 +40,8 @@ class Scenario(Strict):
     severities: list[int] = list(SEVERITIES)
     attack: str | dict[str, dict[str, Any] | None] | None = None
     eps: list[Ratio] = []
+    certify: Smoothing | None = None
+    radii: list[Ratio] = []
     ood: str | dict[str, dict[str, Any] | None] | None = None
     limit: int | None = Field(default=None, ge=1)
     seeds: list[int] = [0]
@@ -73,14 +78,26 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _one_shift(self) -> Scenario:
-        given = [key for key in ("operators", "attack", "ood") if getattr(self, key)]
+        given = [key for key in ("operators", "attack", "certify", "ood") if getattr(self, key)]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of operators, attack and ood, got {given or 'none'}")
+            raise ValueError(f"give exactly one of operators, attack, certify and ood, got {given or 'none'}")
         if self.attack:
             self._check_budgets()
         elif self.eps:
             raise ValueError("eps is for an attack: `attack: attack.pgd` with `eps: [8/255]`")
+        if self.certify:
+            self._check_radii(self.certify)
+        elif self.radii:
+            raise ValueError("radii are for a certificate: `certify: {sigma: 0.25}` with `radii: [0.25, 0.5]`")
         return self
+
+    def _check_radii(self, smoothing: Smoothing) -> None:
+        largest = smoothing.largest_radius()
+        if not self.radii or not all(0 < radius <= largest for radius in self.radii):
+            raise ValueError(
+                f"radii must be > 0 and, with sigma = {smoothing.sigma:g}, n = {smoothing.n} and alpha = "
+                f"{smoothing.alpha:g}, at most {largest:.4g}, certified where all draws agree; got {self.radii}"
+            )
 
     def _check_budgets(self) -> None:
         try:
@@ -156,6 +173,11 @@ class Suite(Strict):
                     yield Plan(name, basis, 0.0, seed, scenario.attack, scenario.limit)
                 for eps in scenario.eps if scenario.eps or not scenario.attack else [0.0]:
                     yield Plan(name, "attack", eps, seed, scenario.attack, scenario.limit, basis)
+                if scenario.certify is not None:
+                    smoothing = scenario.certify.model_dump()
+                    yield Plan(name, "smoothed", 0.0, seed, smoothing, scenario.limit)
+                    for radius in scenario.radii:
+                        yield Plan(name, "certified", radius, seed, smoothing, scenario.limit, "smoothed")
                 if scenario.ood is not None:
                     yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit, "clean")
         if (first := next((s for s in self.scenarios.values() if s.attack), None)) and self.masking_checks:
@@ -177,10 +199,10 @@ class Plan(NamedTuple):
 
     Attributes:
         scenario, kind, severity, seed: as in `records.Cell`.
-        spec: the operator's name, or the attack or source as `name` or `{name: parameters}`.
+        spec: the operator's name, the attack or source as `name` or `{name: parameters}`, or how to smooth.
         limit: the most samples to measure, None for all.
         basis: the kind of the cell it is computed from, of the same model: "clean" or, of the same scenario and seed,
-            "nearest"; empty where it stands alone.
+            "nearest" or "smoothed"; empty where it stands alone.
     """
 
     scenario: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ import pyarrow.parquet as pq
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.suite import Suite
+
+SMOOTHED = ("accuracy", "abstained", "mean_radius")
+"""Figures of a smoothed model."""
 
 
 class CohortRow(NamedTuple):
@@ -37,7 +41,9 @@ def figures(records: Records, model: str) -> dict[str, float]:
     Keys: clean_accuracy, ece, nll, brier, temperature, ece_scaled, nll_scaled, brier_scaled; corruption_accuracy,
     mean_corruption_error and `<operator>` (accuracy over severities); robust_accuracy (the lowest accuracy over the
     attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
-    `<attack>_median_norm` for one that looks for the nearest points; `<source>_<score>_auroc`,
+    `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
+    certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
+    model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
     `<source>_<score>_fpr95`, ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the
     first score there is); worst_cohort_accuracy.
     """
@@ -48,8 +54,10 @@ def figures(records: Records, model: str) -> dict[str, float]:
             out |= {key: value for key, value in cell.metrics.items() if key != "accuracy"}
             out["clean_accuracy"] = cell.metrics["accuracy"]
     out |= _corruption_figures([c for c in cells if c.kind == "operator"])
-    out |= _attack_figures([c for c in cells if c.kind == "attack"])
-    out |= _distances([c for c in cells if c.kind == "nearest"])
+    out |= _at_largest("robust_accuracy", [c for c in cells if c.kind == "attack"])
+    out |= _means([c for c in cells if c.kind == "nearest"], ["median_norm"])
+    out |= _at_largest("certified_accuracy", [c for c in cells if c.kind == "certified"])
+    out |= _means([c for c in cells if c.kind == "smoothed"], SMOOTHED)
     out |= _ood_figures([c for c in cells if c.kind == "ood"])
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
@@ -63,10 +71,12 @@ def figure_names(suite: Suite) -> set[str]:
     for plan in suite.plans():
         if plan.kind == "operator":
             names.add(plan.scenario)
-        elif plan.kind == "attack":
+        elif plan.kind in ("attack", "certified"):
             names.add(attack_figure(plan.scenario, plan.severity))
         elif plan.kind == "nearest":
             names.add(f"{plan.scenario}_median_norm")
+        elif plan.kind == "smoothed":
+            names |= {f"{plan.scenario}_{figure}" for figure in SMOOTHED}
         elif plan.kind == "ood":
             scores = [score.removeprefix("ood.") for score in suite.scores]
             names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in ("auroc", "fpr95")}
@@ -74,7 +84,7 @@ def figure_names(suite: Suite) -> set[str]:
 
 
 def attack_figure(scenario: str, eps: float) -> str:
-    """Return the name of the accuracy under one attack at one epsilon: "pgd_linf@0.1"; its own name without one."""
+    """Return the name of the accuracy at one epsilon or radius: "pgd_linf@0.1"; the scenario's own without one."""
     return f"{scenario}@{eps:.4g}" if eps else scenario
 
 
@@ -113,7 +123,8 @@ def _corruption_figures(cells: list[Cell]) -> dict[str, float]:
     return by_operator | {"mean_corruption_error": error, "corruption_accuracy": 1 - error}
 
 
-def _attack_figures(cells: list[Cell]) -> dict[str, float]:
+def _at_largest(name: str, cells: list[Cell]) -> dict[str, float]:
+    """Return accuracy at each budget and, as `name`, the lowest over the scenarios, each at its largest."""
     out: dict[str, list[float]] = {}
     largest: dict[str, float] = {}
     for cell in cells:
@@ -121,14 +132,15 @@ def _attack_figures(cells: list[Cell]) -> dict[str, float]:
         largest[cell.scenario] = max(largest.get(cell.scenario, 0.0), cell.severity)
     found = {key: float(np.mean(values)) for key, values in out.items()}
     if found:
-        found["robust_accuracy"] = min(found[attack_figure(name, eps)] for name, eps in largest.items())
+        found[name] = min(found[attack_figure(scenario, budget)] for scenario, budget in largest.items())
     return found
 
 
-def _distances(cells: list[Cell]) -> dict[str, float]:
+def _means(cells: list[Cell], figures: Sequence[str]) -> dict[str, float]:
     out: dict[str, list[float]] = {}
     for cell in cells:
-        out.setdefault(f"{cell.scenario}_median_norm", []).append(cell.metrics["median_norm"])
+        for figure in figures:
+            out.setdefault(f"{cell.scenario}_{figure}", []).append(cell.metrics[figure])
     return {key: float(np.mean(values)) for key, values in out.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from robustaug.evaluate import summary
 from robustaug.evaluate.suite import middle
 from robustaug.report.differences import Difference, Differences
-from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed, within
+from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed, within, words
 
 Figures = Mapping[str, Mapping[str, float]]
 """By model, then by figure, as `summary.figures` returns them."""
@@ -91,6 +91,8 @@ def measures(view: View, figures: Figures, differences: Differences) -> list[Mea
     ]
     for scenario in view.scenarios("attack"):
         found += _attack_measures(view, scenario, differences)
+    for scenario in view.scenarios("certified"):
+        found += _certified_measures(view, scenario, differences)
     return [measure for measure in found if any(np.isfinite(measure.value(m.name)) for m in view.models)]
 
 
@@ -109,6 +111,24 @@ def _attack_measures(view: View, scenario: str, differences: Differences) -> lis
             lambda m, e=value: differences.of(m, "attack", scenario, e),
         )
         for value, note in notes.items()
+    ]
+
+
+def _certified_measures(view: View, scenario: str, differences: Differences) -> list[Measure]:
+    radii = sorted({cell.severity for cell in view.of("certified", scenario=scenario)})
+    notes = {middle(radii): "middle radius"} | {radii[-1]: "largest radius"}
+    return [
+        Measure(
+            "certified",
+            f"Certified accuracy, {words(scenario)}, within L2 {budget(radius)}",
+            f"{note}; of the smoothed model",
+            f"certified within L2 {budget(radius)}",
+            lambda m, r=radius: mean_metric(
+                [c for c in view.of("certified", m, scenario) if c.severity == r], "accuracy"
+            ),
+            lambda m, r=radius: differences.of(m, "certified", scenario, r),
+        )
+        for radius, note in notes.items()
     ]
 
 

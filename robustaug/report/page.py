@@ -17,6 +17,7 @@ from robustaug.evaluate.records import Records
 from robustaug.report import headline
 from robustaug.report.attacked import attacks, checks
 from robustaug.report.calibrated import calibrated
+from robustaug.report.certified import certified
 from robustaug.report.cohorts import cohorts
 from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
@@ -55,9 +56,8 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     content = _content(view)
-    plots = bool(content["training"]) or any(
-        content[key] for key in ("attacks", "corruptions", "calibration", "foreign", "cohorts")
-    )
+    drawn = ("attacks", "certified", "corruptions", "calibration", "foreign", "cohorts", "training")
+    plots = any(content[key] for key in drawn)
     return environment.get_template("page.html.j2").render(
         content,
         stylesheet=_own("style.css"),
@@ -86,6 +86,7 @@ def _content(view: View) -> dict[str, Any]:
         "gates": _gates(view),
         "attacks": attacks(view),
         "checks": checks(view),
+        "certified": certified(view),
         "corruptions": corruptions(view, differences),
         "calibration": calibrated(view),
         "foreign": foreign(view),
@@ -116,6 +117,7 @@ def _absent(content: Mapping[str, Any]) -> list[str]:
     """Say what the page has no section for, so that silence is not read as success."""
     asked = {
         "attacks": "Attacks: no attack was run.",
+        "certified": "Certificates: no radius was certified.",
         "corruptions": "Corruptions: no corrupted data was measured.",
         "calibration": "Calibration: no clean data was measured.",
         "foreign": "Foreign data: detection of out-of-distribution inputs was not measured.",
@@ -176,8 +178,8 @@ def _comparisons(view: View, differences: Differences) -> Table | None:
     for model in view.others:
         for row in differences.rows(model.name):
             name = view.attack_name(row.scenario) if row.kind == "attack" else words(row.scenario)
-            grade = f", ε = {budget(row.severity)}" if row.kind == "attack" else f", severity {row.severity:g}"
-            grade = grade if row.severity else ""  # clean, or an attack without a budget
+            unit = {"attack": "ε =", "certified": "radius"}.get(row.kind, "severity")
+            grade = f", {unit} {budget(row.severity)}" if row.severity else ""  # clean, or an attack without a budget
             rows.append(
                 [
                     name + grade,

@@ -20,7 +20,8 @@ from robustaug.evaluate.suite import make
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.operator import Params, joined
 from robustaug.pipeline import Pipeline, build
-from robustaug.rng import Keys, endless, permutation
+from robustaug.rng import Keys, endless
+from robustaug.synth.mixture import Mixture
 from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
@@ -33,6 +34,7 @@ class Feed:
     Args:
         recipe: for seed, batch size, pipelines and mixer.
         source, unlabelled: what to read.
+        mixture: what share of `source` a batch holds; all of it is real where left out.
         groups: (N,) int64, by position in the source.
         classes: K.
     """
@@ -47,9 +49,11 @@ class Feed:
         device: torch.device,
         processes: Processes,
         laps: Laps,
+        mixture: Mixture | None = None,
     ) -> None:
         self.recipe, self.source, self.unlabelled, self.groups = recipe, source, unlabelled, groups
         self.classes, self.device, self.processes, self.laps = classes, device, processes, laps
+        self.mixture = mixture or Mixture(source, len(source))
         self.views = recipe.make_loss().views
         self.augment = _Timed(_compiled(build(recipe.augment), recipe.channels_last), laps)
         self.strong = _compiled(build(recipe.strong), recipe.channels_last)
@@ -57,11 +61,11 @@ class Feed:
 
     def __len__(self) -> int:
         """Steps an epoch."""
-        return -(-len(self.source) // self.recipe.batch_size)
+        return self.mixture.steps(self.recipe.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[View]:
         """Yield the views of an epoch from step `first` on; one is empty where this process has nothing to do."""
-        chunks = [*permutation(len(self.source), self.recipe.seed, epoch).split(self.recipe.batch_size)]
+        chunks = self.mixture.batches(self.recipe.batch_size, self.recipe.seed, epoch)
         shares = [self.processes.share(chunk.tolist()) for chunk in chunks[first:]]
         loader = AugmentedLoader(
             read(self.source, shares, self.recipe.workers), self.augment, self.device, self.recipe.seed

@@ -14,6 +14,7 @@ from robustaug.evaluate.suite import check_known, make, make_attack, spec_name
 from robustaug.pipeline import build
 from robustaug.train.loss import Loss
 from robustaug.train.schedule import Curriculum, Optimizer
+from robustaug.train.synthetic import Synthetic
 from robustaug.train.tracking import Tracking
 
 Spec = str | dict[str, dict[str, Any] | None]
@@ -27,6 +28,7 @@ class TrainData(Strict):
         train, validation: labelled; validation chooses the epoch that is kept, so it must be held back.
         unlabelled: whose labels are not looked at, for losses that learn from such samples too.
         unlabelled_ratio: so many of them for each labelled sample of a batch.
+        synthetic: samples that were made, mixed in if they pass their gate.
         groups: metadata columns of `train` ("class" is one); samples with the same values are a group.
     """
 
@@ -34,6 +36,7 @@ class TrainData(Strict):
     validation: Spec
     unlabelled: Spec | None = None
     unlabelled_ratio: Annotated[float, Field(gt=0)] = 1.0
+    synthetic: Synthetic | None = None
     groups: list[str] = []
 
     @model_validator(mode="after")
@@ -212,6 +215,8 @@ class Recipe(Strict):
             )
         if (self.curriculum or self.replays > 1) and any(math.isinf(attack.eps) for attack in self.make_attacks()):
             raise ValueError("curriculum and replays need attacks with a budget; give each an eps, such as eps: 8/255")
+        if self.data is not None and self.data.synthetic is not None:
+            self.data.synthetic.check_ratio(self.batch_size)
         if self.guard is not None and self.checkpoint is None:
             raise ValueError("guard compares with the checkpoint that training starts from; add `checkpoint:`")
         return self

@@ -1,9 +1,9 @@
 """The one trainer: augment, attack, step; validate, remember the best, resume exactly.
 
 A run folder holds `best/model.safetensors` and `last/model.safetensors` (weights, with recipe, data, versions and
-figures in the header), `last/state.safetensors` (everything that the next step needs) and `history.parquet`. All
-randomness comes from (seed, epoch, sample), so training that was killed goes on from its last state and ends with the
-same weights.
+figures in the header), `last/state.safetensors` (everything that the next step needs), `history.parquet` and, where
+there are synthetic samples, `synthetic_gate.json`. All randomness comes from (seed, epoch, sample), so training that
+was killed goes on from its last state and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.rng import torch_seed
+from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
 from robustaug.train.feed import Feed
 from robustaug.train.history import write_history
@@ -39,6 +40,7 @@ from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 from robustaug.train.state import State
 from robustaug.train.step import PRECISIONS, Stepper
+from robustaug.train.synthetic import mixed
 from robustaug.train.tracking import Tracker, Tracking
 from robustaug.train.validation import Course, Figures, Validation, best_epoch, judge
 from robustaug.train.view import Facts
@@ -132,11 +134,13 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     if recipe.compile:
         model.module.compile()
     processes, laps, loss = Processes.of_launch(device), Laps(device), recipe.make_loss()
+    mixture, admitted = mixed(recipe.data.synthetic, source, held_back, folder, processes.first)
+    source = mixture.source
     tracking = recipe.tracking if processes.first else Tracking()
     tracker = tracking.tracker(recipe.name, recipe.settings(), folder)
     classes = model.num_classes or len(source.classes)
     groups, names = _groups(source, recipe.data.groups)
-    feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps)
+    feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps, mixture)
     facts = Facts(source, source.labels, classes, groups, names, recipe.epochs, len(feed), device)
     _check_needs(recipe, loss.needs, loss.may_use)
     _check_unlabelled(source, unlabelled)
@@ -149,7 +153,7 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     stepper = Stepper(recipe, model, loss, memory, attacks, optimizer, scaler, average, device, processes, laps)
     state = State(model, optimizer, scaler, average, memory)
     identity = _identity(recipe, [source, held_back, *([unlabelled] if unlabelled else [])], device)
-    return _Run(recipe, folder, source, feed, stepper, validation, state, identity, progress, tracker)
+    return _Run(recipe, folder, source, feed, stepper, validation, state, identity, progress, tracker, admitted)
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ class _Run:
     identity: str
     progress: Progress
     tracker: Tracker
+    admitted: Verdict | None
 
     @property
     def model(self) -> Classifier:
@@ -259,7 +264,8 @@ class _Run:
             write_history(self.folder / "history.parquet", self.state.history)
 
     def _metadata(self, figures: Figures) -> dict[str, Any]:
-        return {
+        gate = {} if self.admitted is None else {"synthetic_gate": self.admitted.content()}
+        return gate | {
             "model": self.recipe.model,
             "recipe": self.recipe.settings(),
             "data": self.source.fingerprint,

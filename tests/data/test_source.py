@@ -274,4 +274,4 @@ class TestOpenSource:
 
     def test_every_source_is_registered(self):
         names = "digits huggingface imagefolder manifest photos synthetic torchvision"
-        assert robustaug.list(kind="source") == [f"data.{name}" for name in names.split()]
+        assert robustaug.list(kind="source") == [*(f"data.{name}" for name in names.split()), "synth.class_gaussian"]

@@ -53,7 +53,16 @@ def test_a_minimal_norm_attack_runs_once_and_an_attack_without_limit_needs_no_ep
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        ({}, "exactly one of operators, attack and ood"),
+        ({}, "exactly one of operators, attack, certify and ood"),
+        ({"certify": {"sigma": 0.25}}, "radii must be > 0"),
+        ({"certify": {"sigma": 0.25}, "radii": [0.2, 1.0]}, "n = 1000 and alpha = 0.001, at most 0.6158"),
+        ({"certify": {"sigma": 0.25}, "radii": [0.0]}, "radii must be > 0"),
+        ({"certify": {"sigma": -0.25}, "radii": [0.1]}, "sigma: .*greater than 0"),
+        ({"certify": {"sigma": 0.25, "alpha": 1}, "radii": [0.1]}, "alpha: .*less than 1"),
+        ({"certify": {"sigma": 0.25, "n": 5}, "radii": [0.1]}, "n = 5 draws certify nothing .* n must be >= 10"),
+        ({"certify": {"sigma": 0.25, "n0": 0}, "radii": [0.1]}, "n0: .*greater than or equal to 1"),
+        ({"certify": {"sigma": 0.25, "m": 5}, "radii": [0.1]}, "certify.m: unknown key"),
+        ({"attack": "attack.pgd", "eps": [0.1], "radii": [0.1]}, "radii are for a certificate"),
         ({"operators": ["image.brightness"], "ood": "data.digits"}, "exactly one"),
         ({"attack": "attack.pgd"}, "attack and eps go together"),
         ({"operators": ["image.brightness"], "severities": [6]}, "severities must be among 1 to 5"),
