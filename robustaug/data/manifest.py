@@ -59,7 +59,7 @@ def manifest(
     base = table.parent if root is None else Path(root)
     if not base.is_dir():
         raise FileNotFoundError(f"data.manifest: root {base} is no folder")
-    columns = _read_columns(table)
+    columns = read_columns(table)
     for column in ("path", "label", *(cohorts or ())):
         if column not in columns:
             raise ValueError(f"{table}: no column {column!r}{did_you_mean(column, columns)}; it has {[*columns]}")
@@ -72,7 +72,7 @@ def manifest(
                 f"{table}: row {row + 1}: path {name!r} must be a relative path inside {base}; "
                 "root=... sets another folder"
             )
-    labels, names = _labels(str(table), columns["label"], classes)
+    labels, names = read_labels(str(table), columns["label"], classes)
     kept = [column for column in columns if column not in ("path", "label")] if cohorts is None else cohorts
     metadata = {("class (metadata)" if c == "class" else c): _cohort(columns[c]) for c in kept}
     pictures = FolderPictures(base, [name.strip() for name in paths])
@@ -88,7 +88,7 @@ def manifest(
     )
 
 
-def _read_columns(table: Path) -> dict[str, list[str]]:
+def read_columns(table: Path) -> dict[str, list[str]]:
     """Read every column as text: a label "01" or a site "007" must stay what it is."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -111,7 +111,7 @@ def _read_columns(table: Path) -> dict[str, list[str]]:
     }
 
 
-def _labels(table: str, values: list[str], given: Sequence[str] | None) -> tuple[torch.Tensor, list[str]]:
+def read_labels(table: str, values: list[str], given: Sequence[str] | None) -> tuple[torch.Tensor, list[str]]:
     values = [value.strip() for value in values]
     if "" in values:
         raise ValueError(f"{table}: row {values.index('') + 1} has no label; {values.count('')} rows lack one")

@@ -85,12 +85,7 @@ class Source(Dataset[Any]):
             raise ValueError(f"{name}: max_damaged must be in [0, 1], got {max_damaged!r}")
         self.name, self.images, self.classes = name, images, [str(c) for c in classes]
         self.fingerprint, self.max_damaged = fingerprint, float(max_damaged)
-        self.cohorts: dict[str, np.ndarray] = {}
-        by_class = np.array(self.classes)[self.labels.numpy()]
-        for column, values in {**(cohorts or {}), "class": by_class}.items():
-            if len(values) != n:
-                raise ValueError(f"{name}: cohort {column!r} has {len(values)} values for {n} samples")
-            self.cohorts[column] = np.array([str(value) for value in values])
+        self.cohorts = _text_columns(name, cohorts or {}, self.classes, self.labels)
         self.sample_index = torch.arange(n)
         self.quarantine = Quarantine()
 
@@ -142,6 +137,36 @@ class Source(Dataset[Any]):
         part.cohorts = {column: values[rows.numpy()] for column, values in self.cohorts.items()}
         part.fingerprint = digest(self.fingerprint, rows)
         return part
+
+    def changed(
+        self,
+        name: str,
+        *how: Any,
+        images: Images | None = None,
+        labels: Tensor | None = None,
+        cohorts: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+    ) -> Source:
+        """Return the same samples with other pixels, other labels or further metadata.
+
+        Args:
+            name: of the result.
+            how: texts, numbers and tensors that tell what changed apart, for the fingerprint.
+            images: of every sample of the root source, in its order and of the same shape.
+            labels: (N,) whole numbers in [0, number of classes).
+            cohorts: (N,) values each, besides those there are.
+
+        Raises:
+            ValueError: lengths that differ, or labels out of range.
+        """
+        made = object.__new__(type(self))
+        vars(made).update(vars(self))
+        made.name, made.fingerprint = name, digest(self.fingerprint, *how)
+        if images is not None:
+            made.images = images
+        if labels is not None:
+            made.labels = _checked_labels(name, labels, self.classes, len(self))
+        made.cohorts = _text_columns(name, {**self.cohorts, **(cohorts or {})}, self.classes, made.labels)
+        return made
 
     def readable(self, workers: int = 0) -> Source:
         """Read every sample once and return those that can be read; the others are in `quarantine`.
@@ -232,6 +257,17 @@ def _check_positions(source: Source, positions: Tensor) -> None:
     if len(positions) and not (positions.min() >= 0 and positions.max() < len(source)):
         wrong = int(positions[(positions < 0) | (positions >= len(source))][0])
         raise ValueError(f"{source.name} has {len(source)} samples, got position {wrong}")
+
+
+def _text_columns(
+    name: str, cohorts: Mapping[str, Sequence[Any] | np.ndarray], classes: list[str], labels: Tensor
+) -> dict[str, np.ndarray]:
+    """Return every column as text, and "class"."""
+    columns = {**cohorts, "class": np.array(classes)[labels.numpy()]}
+    for column, values in columns.items():
+        if len(values) != len(labels):
+            raise ValueError(f"{name}: cohort {column!r} has {len(values)} values for {len(labels)} samples")
+    return {column: np.array([str(value) for value in values]) for column, values in columns.items()}
 
 
 def _checked_labels(name: str, labels: Tensor, classes: Sequence[str], n: int) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from robustaug import registry
+from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.data.splits import limit
+from robustaug.registry import register
 
 
-@registry.register("data.subset")
+@register("data.subset")
 def subset(of: Any, per_class: int, seed: int = 0) -> Source:
     """Return a random choice of another source's samples, as many of each class.
 
@@ -26,17 +27,8 @@ def subset(of: Any, per_class: int, seed: int = 0) -> Source:
     Raises:
         ValueError: `of` is no source, or per_class < 1.
     """
-    whole = _made(of)
+    whole = open_source(of)
     if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
         raise ValueError(f"data.subset: per_class must be a whole number >= 1, got {per_class!r}")
     chosen = limit(whole.labels, whole.classes, per_class, seed)
     return whole.subset(chosen, f"{whole.name}/{per_class} a class")
-
-
-def _made(of: Any) -> Source:
-    if isinstance(of, Source):
-        return of
-    name, params = next(iter(of.items())) if isinstance(of, dict) and len(of) == 1 else (of, None)
-    if not isinstance(name, str) or registry.lookup(name).kind != "source":
-        raise ValueError(f"data.subset: of must be a source, as `name` or `{{name: parameters}}`, got {of!r}")
-    return registry.create(name, **(params or {}))

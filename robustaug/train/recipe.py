@@ -29,7 +29,7 @@ class TrainData(Strict):
         unlabelled: whose labels are not looked at, for losses that learn from such samples too.
         unlabelled_ratio: so many of them for each labelled sample of a batch.
         synthetic: samples that were made, mixed in if they pass their gate.
-        groups: metadata columns of `train` ("class" is one); samples with the same values are a group.
+        groups: metadata columns of both ("class" is one); samples with the same values are a group.
     """
 
     train: Spec
@@ -117,6 +117,8 @@ class Recipe(Strict):
         compile: run the network through torch.compile.
         workers: processes that read ahead; 0 reads in this one.
         averaging, guard: see there.
+        select: what makes an epoch the best: "robust", accuracy under attack where it is measured, then accuracy; or
+            "worst_group", accuracy in the group of `data.groups` where it is lowest.
         patience: stop after this many epochs without a better one; None never does.
         save_every_s: store the state about this often within an epoch, in seconds.
         tracking: see there.
@@ -148,6 +150,7 @@ class Recipe(Strict):
     optimizer: Optimizer = Optimizer()
     averaging: Averaging | None = None
     guard: Guard | None = None
+    select: Literal["robust", "worst_group"] = "robust"
     patience: Annotated[int, Field(ge=1)] | None = None
     save_every_s: Annotated[float, Field(gt=0)] = 300.0
     tracking: Tracking = Tracking()

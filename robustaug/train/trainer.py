@@ -9,7 +9,6 @@ was killed goes on from its last state and ends with the same weights.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import time
@@ -24,13 +23,13 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 import robustaug
-from robustaug import atomic, registry
+from robustaug import atomic
 from robustaug.attacks.inputs import check_eps
 from robustaug.data.source import Source
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
-from robustaug.rng import torch_seed
+from robustaug.models.nested import seeded
 from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
 from robustaug.train.feed import Feed
@@ -110,12 +109,7 @@ def train(
 
 def initial_model(recipe: Recipe) -> Classifier:
     """Make the recipe's model with weights drawn from the recipe's seed, whoever draws them."""
-    name = spec_name(recipe.model)
-    params = dict((recipe.model[name] or {}) if isinstance(recipe.model, dict) else {})
-    if "seed" in inspect.signature(registry.lookup(name).factory).parameters:
-        params.setdefault("seed", recipe.seed)
-    with torch_seed(recipe.seed):
-        return registry.create(name, **params)
+    return seeded(recipe.model, recipe.seed)
 
 
 def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progress) -> _Run:
@@ -149,7 +143,8 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     scaler = GradScaler(device.type, enabled=PRECISIONS.get(recipe.precision) is torch.float16)
     memory = loss.memory(facts)
     attacks = recipe.make_attacks()
-    validation = Validation(recipe, held_back, *recipe.judges(), device, processes)
+    judged_groups, _ = _groups(held_back, recipe.data.groups)
+    validation = Validation(recipe, held_back, *recipe.judges(), device, processes, judged_groups)
     stepper = Stepper(recipe, model, loss, memory, attacks, optimizer, scaler, average, device, processes, laps)
     state = State(model, optimizer, scaler, average, memory)
     identity = _identity(recipe, [source, held_back, *([unlabelled] if unlabelled else [])], device)
@@ -282,7 +277,7 @@ def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[st
         return None, ()
     unknown = [column for column in columns if column not in source.cohorts]
     if unknown:
-        raise ValueError(f"data.groups names {unknown[0]!r}; the training data has columns {[*source.cohorts]}")
+        raise ValueError(f"data.groups names {unknown[0]!r}; {source.name} has columns {[*source.cohorts]}")
     rows = np.array(
         [" / ".join(values) for values in zip(*(source.cohorts[column] for column in columns), strict=True)]
     )
@@ -318,6 +313,8 @@ def _check_classes(model: Classifier, source: Source) -> None:
 def _check_needs(recipe: Recipe, needs: frozenset[str], may_use: frozenset[str]) -> None:
     assert recipe.data is not None
     name = spec_name(recipe.loss)
+    if recipe.select == "worst_group" and not recipe.data.groups:
+        raise ValueError("select is worst_group; name the columns that make groups: data.groups: [class, background]")
     if "group" in needs and not recipe.data.groups:
         raise ValueError(f"{name} looks at groups; name the columns that make them: data.groups: [class, background]")
     if "unlabelled" in needs and recipe.data.unlabelled is None:

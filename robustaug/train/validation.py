@@ -56,6 +56,7 @@ class Validation:
         attacks: the judges, all of which a sample must withstand; empty where nothing is attacked.
         single_step: the training's own attack where it takes one step and the judge takes more: a model that learns to
             withstand one step only gives itself away by the difference.
+        groups: (N,) int64 in [0, number of groups), by position in the source; None where there are none.
     """
 
     recipe: Recipe
@@ -64,25 +65,35 @@ class Validation:
     single_step: Attack | None
     device: torch.device
     processes: Processes
+    groups: Tensor | None = None
 
     def __call__(self, model: Classifier) -> Figures:
-        """Return "val_accuracy" and, where there are attacks, "val_robust_accuracy" and "val_single_step_accuracy"."""
+        """Return "val_accuracy" and, where there are attacks, "val_robust_accuracy" and "val_single_step_accuracy".
+
+        Where there are groups, also "val_worst_group_accuracy", the lowest of theirs.
+        """
         model.eval()
-        figures = {"val_accuracy": self._accuracy(model)}
+        figures = self._accuracy(model)
         if self.attacks:
             figures["val_robust_accuracy"] = self._robust_accuracy(model, self.attacks)
         if self.single_step is not None:
             figures["val_single_step_accuracy"] = self._robust_accuracy(model, [self.single_step])
         return figures
 
-    def _accuracy(self, model: Classifier) -> float:
-        correct = seen = 0
+    def _accuracy(self, model: Classifier) -> Figures:
+        groups = torch.zeros(len(self.source), dtype=torch.int64) if self.groups is None else self.groups
+        correct, seen = torch.zeros(2, int(groups.max()) + 1, dtype=torch.float64)
         for batch in self._batches(torch.arange(len(self.source))):
             with torch.inference_mode():
                 x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
-                correct += int((model(x).argmax(1) == y).sum())
-            seen += len(y)
-        return self._share(correct, seen)
+                right = (model(x).argmax(1) == y).cpu()
+            correct.index_add_(0, groups[batch.position], right.double())
+            seen.index_add_(0, groups[batch.position], torch.ones_like(right, dtype=torch.float64))
+        figures = {"val_accuracy": self._share(float(correct.sum()), float(seen.sum()))}
+        if self.groups is not None:
+            by_group = zip(correct.tolist(), seen.tolist(), strict=True)
+            figures["val_worst_group_accuracy"] = min(self._share(part, whole) for part, whole in by_group)
+        return figures
 
     def _robust_accuracy(self, model: Classifier, attacks: list[Attack]) -> float:
         stood = seen = 0
@@ -100,7 +111,7 @@ class Validation:
         chunks = [self.processes.share(chunk.tolist()) for chunk in positions.split(self.recipe.batch_size)]
         return (batch for batch in read(self.source, chunks, self.recipe.workers) if len(batch.label))
 
-    def _share(self, part: int, whole: int) -> float:
+    def _share(self, part: float, whole: float) -> float:
         return self.processes.total(part, self.device) / max(self.processes.total(whole, self.device), 1)
 
 
@@ -147,16 +158,21 @@ def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
 
 def best_epoch(recipe: Recipe, history: list[Figures], start: Figures) -> int | None:
     """Return the position of the epoch to keep, the first of equals; None where the guard lets none through."""
+
+    def worth(figures: Figures) -> tuple[float, ...]:
+        return merit(figures, recipe.select)
+
     candidates = [position for position, one in enumerate(history) if allowed(recipe, one, start)]
-    best = max(candidates, key=lambda position: merit(history[position]), default=None)
-    if best is not None and recipe.guard is not None and merit(history[best]) <= merit(start):
+    best = max(candidates, key=lambda position: worth(history[position]), default=None)
+    if best is not None and recipe.guard is not None and worth(history[best]) <= worth(start):
         return None
     return best
 
 
-def merit(figures: Figures) -> tuple[float, float]:
-    """What makes an epoch better: robust accuracy where it is measured, then accuracy."""
-    return figures.get("val_robust_accuracy", 0.0), figures["val_accuracy"]
+def merit(figures: Figures, select: str = "robust") -> tuple[float, ...]:
+    """What makes an epoch better: robust accuracy where it is measured, then accuracy; see `Recipe.select`."""
+    usual = figures.get("val_robust_accuracy", 0.0), figures["val_accuracy"]
+    return (figures["val_worst_group_accuracy"], *usual) if select == "worst_group" else usual
 
 
 def allowed(recipe: Recipe, figures: Figures, start: Figures) -> bool:
@@ -167,6 +183,7 @@ def allowed(recipe: Recipe, figures: Figures, start: Figures) -> bool:
 def glance(figures: Figures) -> str:
     """Return an epoch's accuracies in a few words, empty before the first epoch ends."""
     shown = {"val_accuracy": "clean", "val_robust_accuracy": "robust", "val_single_step_accuracy": "one step"}
+    shown["val_worst_group_accuracy"] = "worst group"
     return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)
 
 

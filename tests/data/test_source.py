@@ -273,5 +273,8 @@ class TestOpenSource:
             open_source(spec)
 
     def test_every_source_is_registered(self):
-        names = "digits huggingface imagefolder manifest photos synthetic torchvision"
+        names = (
+            "digits huggingface imagefolder long_tailed manifest noisy_labels photos relabelled spurious subset "
+            "synthetic torchvision"
+        )
         assert robustaug.list(kind="source") == [*(f"data.{name}" for name in names.split()), "synth.class_gaussian"]

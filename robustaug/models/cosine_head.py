@@ -1,0 +1,57 @@
+"""A last layer that looks at directions only.
+
+Legend: B samples, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustaug.models.classifier import Classifier
+from robustaug.models.nested import seeded
+from robustaug.registry import register
+from robustaug.rng import torch_seed
+
+
+@register("model.cosine_head", tags={"trainable"})
+def cosine_head(of: Any, scale: float = 30.0, seed: int = 0) -> Classifier:
+    """A model whose last linear layer is exchanged for a new one: logits are scale times the cosine of its angle.
+
+    A class with few samples then cannot lose by the length of its weights. Its weights are fresh.
+    Source: Cao et al. 2019 (LDAM, arXiv:1906.07413), section 3.1.
+
+    Args:
+        of: the model, as `name` or `{name: parameters}`; its last `nn.Linear` gives the logits.
+        scale: > 0; the logits lie in [-scale, scale].
+        seed: of the weights.
+
+    Raises:
+        ValueError: scale is refused, or the model has no `nn.Linear`.
+    """
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        raise ValueError(f"model.cosine_head: scale must be > 0 and finite, got {scale!r}")
+    model = seeded(of, seed)
+    layers = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError(f"model.cosine_head: {model.name} has no nn.Linear to exchange")
+    name, last = layers[-1]
+    with torch_seed(seed):
+        cosine = _Cosine(last.in_features, last.out_features, float(scale))
+    model.set_submodule(name, cosine)
+    return model
+
+
+class _Cosine(nn.Linear):
+    def __init__(self, features: int, classes: int, scale: float) -> None:
+        super().__init__(features, classes, bias=False)
+        self.scale = scale
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+        """Return scale times the cosines, (B, K), of (B, D)."""
+        return self.scale * F.linear(F.normalize(input), F.normalize(self.weight))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, scale={self.scale:g}"
