@@ -1,18 +1,15 @@
 """One attack on several processes: each works on its share of the samples, and all get the whole result.
 
-Under `torchrun`, with one process a GPU (nccl) or any number on CPUs (gloo). A sample's random numbers follow its own
-key, so the result does not depend on the number of processes, up to the model's rounding; `run` names the exceptions.
+With one process a GPU, or any number on CPUs; see `robustaug.launch`. A sample's random numbers follow its own key, so
+the result does not depend on the number of processes, up to the model's rounding; `run` names the exceptions.
 
 Legend: B samples, ... the rest of a sample's shape, W processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from robustaug import launch
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.inputs import mask_rows
 from robustaug.attacks.state import AttackResult
@@ -29,34 +27,6 @@ from robustaug.rng import Keys
 
 if TYPE_CHECKING:
     from robustaug.attacks.attack import Attack
-
-
-def wanted() -> bool:
-    """Whether this process is one of several that `torchrun` started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def local_device(name: str) -> str:
-    """Return the device of this process: under `torchrun` "auto" and "cuda" mean the GPU of its local rank."""
-    if wanted() and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return name
-
-
-@contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[int]:
-    """Join the processes that `torchrun` started, for the block; yield this one's rank, 0 where it is alone.
-
-    A group that is there already is used and left as it is.
-    """
-    if not wanted() or dist.is_initialized():
-        yield dist.get_rank() if dist.is_initialized() else 0
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank()
-    finally:
-        dist.destroy_process_group()
 
 
 def run(
@@ -111,10 +81,7 @@ def _require_alike(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> No
     for tensor in (x, y):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    own = torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8).to(x.device)
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, own)
-    if not all(torch.equal(own, other) for other in every):
+    if not launch.alike(digest.digest()):
         raise ValueError("the processes were given different attacks, models or samples; give all of them the same")
 
 
@@ -126,7 +93,8 @@ def gathered(rows: Any, total: int, device: torch.device | None = None) -> Any:
     if isinstance(rows, Tensor):
         return _gathered_rows(rows, total)
     layouts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(layouts, {name: value[:0].cpu() for name, value in rows.items()})
+    with launch.talking():
+        dist.all_gather_object(layouts, {name: value[:0].cpu() for name, value in rows.items()})
     every = {name: empty for layout in layouts for name, empty in sorted(layout.items())}
     share = len(range(dist.get_rank(), total, dist.get_world_size()))
     whole = {}
@@ -144,6 +112,7 @@ def _gathered_rows(rows: Tensor, total: int) -> Tensor:
     padded = torch.zeros(most, *rows.shape[1:], dtype=kind, device=rows.device)
     padded[: len(rows)] = rows.to(kind)
     parts = [torch.empty_like(padded) for _ in range(world)]
-    dist.all_gather(parts, padded)
+    with launch.talking():
+        dist.all_gather(parts, padded)
     whole = torch.stack(parts, dim=1).flatten(0, 1)  # (most, W, ...) to (most W, ...): row r of rank k is sample rW + k
     return whole[:total].to(rows.dtype)

@@ -48,9 +48,8 @@ def attack(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Attack a model and say what its accuracy under attack is worth; under torchrun, with all processes."""
-    import torch
-
-    from robustaug.attacks import distributed, witness
+    from robustaug import launch
+    from robustaug.attacks import witness
     from robustaug.attacks.execution import Execution
     from robustaug.cli import progress
     from robustaug.cli.subjects import model_of
@@ -63,13 +62,11 @@ def attack(
     if out is not None and out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {out.name!r}")
     made = make_attack(parse_yaml(spec, "ATTACK"), None if eps is None else parse_yaml(eps, "--eps"))
-    where = pick_device(distributed.local_device(device))
+    where = pick_device(launch.local_device(device))
     network, source = model_of(model, checkpoint, where), open_source(parse_yaml(data, "--data"))
     named = surrogate is not None or surrogate_model is not None
     other = model_of(surrogate_model, surrogate, where) if named else None
-    with distributed.joined(where) as rank, progress.attacking(quiet=as_json or rank > 0) as show:
-        if where.type == "cuda":
-            torch.cuda.set_device(where)
+    with launch.joined(where) as rank, progress.attacking(quiet=as_json or rank > 0) as show:
         execution = Execution(
             batch_size=batch_size, precision=precision, budget=budget, progress=show, checkpoint=resume
         )

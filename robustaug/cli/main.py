@@ -1,6 +1,7 @@
 """The command `robustaug`: one file a command; here they meet, and errors become one line and an exit code.
 
-Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 70 a fault of ours; 130 interrupted.
+Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 70 a fault of ours; 75 another process of the job ended; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from robustaug.cli.report import report
 from robustaug.cli.run import run
 from robustaug.cli.train import train
 from robustaug.cli.verify import verify
+from robustaug.launch import EndedError
 
 app = typer.Typer(
     name="robustaug",
@@ -123,6 +125,14 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it would take seconds
         typer.echo("error: the device is out of memory; set a smaller batch_size, or --device cpu", err=True)
         return 2
+    if isinstance(error, EndedError):
+        if str(error):
+            typer.echo(f"error: {error}", err=True)
+        return 75
+    if "DataLoader worker" in str(error):  # torch raises a RuntimeError, whatever the main process is at
+        first = str(error).split(". ")[0]
+        typer.echo(f"error: a process that reads data ended ({first}); the same command continues", err=True)
+        return 75
     import sqlite3
 
     if isinstance(error, (*_BAD_INPUT, sqlite3.OperationalError)):  # sqlite's: a full disk, a locked file

@@ -24,14 +24,15 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the history and figures as JSON.")] = False,
 ) -> None:
-    """Train a model by a recipe; killed training continues where it stopped.
+    """Train a model by a recipe, under torchrun with all processes; killed training continues where it stopped.
 
     With --suite and --test the model is measured afterwards, with the report of `robustaug run`: before against after
     where the recipe names a checkpoint to start from.
     """
+    import contextlib
     import json
 
-    from robustaug import experiment
+    from robustaug import experiment, launch
     from robustaug.cli import before_after, epochs, outcome, progress
     from robustaug.config import load
     from robustaug.evaluate.runner import locked
@@ -39,15 +40,24 @@ def train(
     from robustaug.train.recipe import Recipe
     from robustaug.train.trainer import train as run_training
 
-    recipe = load(config, Recipe, overrides or [])
-    if (suite is None) != (test is None):
-        raise ValueError("the evaluation after training needs both --suite and --test; give the other one, or neither")
-    plan = before_after.plan(recipe, config, suite, test, device) if suite is not None and test is not None else None
-    folder, place = runs / recipe.name, experiment.pick_device(device)
-    if fresh:
-        outcome.set_aside(folder)
-    with locked(folder), epochs.watching(recipe.name, recipe.epochs, as_json) as watch:
+    place = experiment.pick_device(launch.local_device(device))
+    with launch.joined(place) as rank, contextlib.ExitStack() as held:
+        recipe = load(config, Recipe, overrides or [])
+        if (suite is None) != (test is None):
+            raise ValueError(
+                "the evaluation after training needs both --suite and --test; give the other one, or neither"
+            )
+        plan = before_after.plan(recipe, config, suite, test, device) if suite is not None and test is not None else None
+        folder = runs / recipe.name
+        if rank == 0:
+            if fresh:
+                outcome.set_aside(folder)
+            held.enter_context(locked(folder))
+        launch.wait()  # until the folder is there
+        watch = held.enter_context(epochs.watching(recipe.name, recipe.epochs, quiet=as_json or rank > 0))
         trained = run_training(recipe, folder, place, watch)
+    if rank > 0:
+        return
     content = {key: getattr(trained, key) for key in ("best", "start", "history", "stopped")}
     content = {"checkpoint": str(trained.checkpoint)} | content
     if not as_json:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from robustaug.models.classifier import Classifier
+from robustaug.train.processes import Processes
 from robustaug.train.recipe import Averaging
 
 
@@ -33,7 +35,27 @@ def model_in(average: AveragedModel) -> Classifier:
     return cast(Classifier, average.module)
 
 
-def renew_statistics(average: AveragedModel, inputs: Iterable[Tensor], device: torch.device) -> None:
-    """Take the batch statistics of averaged weights anew from inputs (B, ...); Izmailov et al. 2018, section 3.3."""
+def renew_statistics(
+    average: AveragedModel, inputs: Iterable[Tensor], device: torch.device, processes: Processes
+) -> None:
+    """Take the batch statistics of averaged weights anew from inputs (B, ...); Izmailov et al. 2018, section 3.3.
+
+    Among several processes each takes those of its own inputs; the statistics are the means over the processes.
+    """
+    seen = 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal seen
+        for x in inputs:
+            seen += len(x)
+            if len(x):  # all samples of a batch may be damaged
+                yield x
+
     with torch.no_grad():
-        update_bn(inputs, average.module, device)
+        update_bn(counted(), average.module, device)
+    share = seen / max(processes.total(seen), 1)
+    for layer in average.modules():
+        if isinstance(layer, _BatchNorm):
+            for statistic in (layer.running_mean, layer.running_var):
+                if statistic is not None:
+                    processes.average(statistic, share)

@@ -1,22 +1,27 @@
-"""Training shared among processes that torchrun or `accelerate launch` started.
+"""Training shared among the processes of a launcher: what they send each other.
 
 Each process takes its share of every batch, adds up gradients with the others and makes the same step; so the weights
-stay equal without being sent. Gradients are added once after the backward passes rather than by
-`DistributedDataParallel` during them: losses here run the model several times, differentiate through its input and
-move its weights in between, which its hooks do not allow for.
+stay equal without being sent, and after each step all processes hold the same state. Gradients are added once after
+the backward passes rather than by `DistributedDataParallel` during them: losses here run the model several times,
+differentiate through its input and move its weights in between, which its hooks do not allow for.
 
-Legend: B samples.
+The result is that of one process with the same batches, up to rounding, but for what belongs to a process's share
+alone: batch normalisation takes the statistics of the share (as `accumulate` takes those of a part), mixers mix samples
+of one share, and dropout draws for each process by itself.
+
+Legend: B samples, W processes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from robustaug.launch import talking
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,9 @@ class Processes:
     world: int = 1
 
     @classmethod
-    def of_launch(cls, device: torch.device) -> Processes:
-        """Join the processes that a launcher started; alone where none did.
-
-        Raises:
-            RuntimeError: the others do not answer.
-        """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), dist.get_world_size())
+    def of_group(cls) -> Processes:
+        """Return the place in the group that `launch.joined` made; alone where there is none."""
+        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     @property
     def first(self) -> bool:
@@ -54,47 +51,86 @@ class Processes:
         size = len(rows)
         return rows[self.rank * size // self.world : (self.rank + 1) * size // self.world]
 
-    def total(self, value: float, device: torch.device) -> float:
+    def total(self, value: float) -> float:
         """Return the sum of a number over the processes."""
         if self.world == 1:
             return value
-        added = torch.tensor(value, dtype=torch.float64, device=device)
-        dist.all_reduce(added)
+        added = torch.tensor(value, dtype=torch.float64)
+        with talking():
+            dist.all_reduce(added)
         return float(added)
+
+    def each(self, count: int) -> list[int]:
+        """Return a whole number of every process, in the order of their ranks."""
+        if self.world == 1:
+            return [count]
+        counts = torch.zeros(self.world, dtype=torch.int64)
+        counts[self.rank] = count
+        with talking():
+            dist.all_reduce(counts)
+        return counts.tolist()
+
+    def agreed(self, flag: bool) -> bool:
+        """Return the first process's flag: what depends on a clock must be decided in one place."""
+        return bool(self.each(flag)[0])
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows (B, ...) of every process, in the order of their ranks; without gradient."""
         rows = rows.detach()
         if self.world == 1:
             return rows
-        counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(self.world)]
-        dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
-        most = max(int(count) for count in counts)
-        padded = rows.new_zeros((most, *rows.shape[1:]))
-        padded[: len(rows)] = rows
+        counts = self.each(len(rows))
+        kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype  # not every backend sends bools
+        padded = torch.zeros((max(counts), *rows.shape[1:]), dtype=kind, device=rows.device)
+        padded[: len(rows)] = rows.to(kind)
         parts = [torch.empty_like(padded) for _ in range(self.world)]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        with talking():
+            dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).to(rows.dtype)
 
-    def add_gradients(self, model: nn.Module) -> None:
-        """Replace every weight's gradient by the sum over the processes, in one message."""
+    def average(self, value: Tensor, share: float) -> None:
+        """Replace a tensor by its mean over the processes; their shares sum to 1."""
+        if self.world > 1:
+            value *= share
+            with talking():
+                dist.all_reduce(value)
+
+    def statistics(self, model: nn.Module) -> list[Tensor]:
+        """Return copies of what forward passes may move: floating buffers, such as running means."""
+        return [] if self.world == 1 else [buffer.clone() for buffer in _moving(model)]
+
+    def add_up(self, model: nn.Module, before: list[Tensor], share: float, total: Tensor) -> Tensor:
+        """Add up in one message what the processes found in a batch.
+
+        Every weight's gradient becomes the sum over the processes, and every floating buffer what it was `before` plus
+        the mean of its changes; so a buffer that nobody changes stays exactly as it is.
+
+        Args:
+            before: from `statistics`, ahead of the passes.
+            share: of the batch's samples that were this process's, in [0, 1]; the shares of all processes sum to 1.
+            total: a scalar.
+
+        Returns:
+            The sum of `total` over the processes.
+        """
         if self.world == 1:
-            return
+            return total
         weights = [weight for weight in model.parameters() if weight.requires_grad]
-        for weight in weights:  # a process without samples has none
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, added in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(added.view_as(gradient))
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        buffers = _moving(model)
+        changes = [(buffer - old) * share for buffer, old in zip(buffers, before, strict=True)]
+        parts = [*gradients, *changes, total.to(torch.float32)]
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        with talking():
+            dist.all_reduce(flat)
+        for part, added in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+            part.copy_(added.view_as(part))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        for buffer, old, change in zip(buffers, before, changes, strict=True):
+            buffer.copy_(old + change)
+        return parts[-1].to(total.dtype)
 
-    def average_buffers(self, model: nn.Module) -> None:
-        """Replace floating buffers, such as running statistics, by their mean over the processes."""
-        if self.world == 1:
-            return
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.world
+
+def _moving(model: nn.Module) -> list[Tensor]:
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]

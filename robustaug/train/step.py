@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +24,16 @@ from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss, Memory
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
-from robustaug.train.view import View
+from robustaug.train.view import View, pieces
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Taken(NamedTuple):
+    """What a step came to in all processes: the sum of its samples' losses, a float64 scalar, and their number."""
+
+    loss: Tensor
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -43,18 +52,31 @@ class Stepper:
     processes: Processes
     laps: Laps
 
-    def take(self, view: View, step: int, steps: int) -> Tensor:
-        """Make update number `step` of `steps`; return the sum of the losses of the view's samples, a scalar."""
+    def take(self, view: View, step: int, steps: int) -> Taken:
+        """Make update number `step` of `steps` with this process's samples and those of the others."""
+        counts = self.processes.each(len(view))
+        if not any(counts):  # all samples of the batch are damaged
+            return Taken(torch.zeros((), dtype=torch.float64, device=self.device), 0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.rate(step, steps)
-        # dropout draws from torch's own generator: one seed a step, so that it does not matter where training resumed
-        seed = int(Keys.of(self.recipe.seed, torch.tensor([step])).fold("step").fold(self.processes.rank).bits()[0, 0])
-        with torch_seed(seed, self.device):
-            return self._replayed(view) if self.recipe.replays > 1 else self._updated(self._attacked(view))
+        with self.seeded("step", step):
+            if self.recipe.replays > 1:
+                return Taken(self._replayed(view, counts), sum(counts))
+            return Taken(self._updated(self._attacked(self._parts(view, counts)), sum(counts)), sum(counts))
 
-    def _attacked(self, view: View) -> list[list[View]]:
-        """Return the view in parts that go through the model one by one, and each of them once an attack."""
-        parts = view.split(self.recipe.accumulate) if len(view) else []
+    def seeded(self, what: str, number: int) -> AbstractContextManager[None]:
+        """Seed torch's own generators in the block, which dropout draws from: resumed training draws the same."""
+        key = Keys.of(self.recipe.seed, torch.tensor([number])).fold(what).fold(self.processes.rank)
+        return torch_seed(int(key.bits()[0, 0]), self.device)
+
+    def _parts(self, view: View, counts: list[int]) -> list[View]:
+        """Return the view in parts that go through the model one by one, as many as in every other process."""
+        parts = view.split(self.recipe.accumulate)
+        most = max(pieces(count, self.recipe.accumulate) for count in counts)
+        return parts + [view.blanked()] * (most - len(parts))
+
+    def _attacked(self, parts: list[View]) -> list[list[View]]:
+        """Return each part once an attack."""
         if not self.attacks:
             return [[part] for part in parts]
         with self.laps.of("attack"), self._autocast():
@@ -65,6 +87,8 @@ class Stepper:
             ]
 
     def _points(self, attack: Attack, view: View, number: int) -> Tensor:
+        if view.blank:
+            return view.x
         keys = view.keys.fold("attack").fold(number)
         return perturb(attack, self.model, view.x, view.shown, keys, eps=self._eps(attack, view))
 
@@ -72,15 +96,15 @@ class Stepper:
         share = 1.0 if self.recipe.curriculum is None else self.recipe.curriculum.share(view.epoch)
         return attack.eps * share
 
-    def _updated(self, parts: list[list[View]]) -> Tensor:
-        """Move the weights along the gradient of the mean loss."""
+    def _updated(self, parts: list[list[View]], count: int) -> Tensor:
+        """Move the weights along the gradient of the mean loss of `count` samples; return the sum of their losses."""
         with self.laps.of("update"):
             moving = self.recipe.weight_perturbation
-            if moving is not None and parts and parts[0][0].epoch >= moving.from_epoch:
-                with self._moved_weights(parts, moving.gamma):
-                    total = self._backward(parts, self.memory)
+            if moving is not None and parts[0][0].epoch >= moving.from_epoch:
+                with self._moved_weights(parts, moving.gamma, count):
+                    total = self._backward(parts, self.memory, count)
             else:
-                total = self._backward(parts, self.memory)
+                total = self._backward(parts, self.memory, count)
             if (clip := self.recipe.optimizer.clip) is not None:
                 self.scaler.unscale_(self.optimizer)
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
@@ -90,23 +114,25 @@ class Stepper:
                 self.average.update_parameters(self.model)
         return total
 
-    def _backward(self, parts: list[list[View]], memory: Memory) -> Tensor:
+    def _backward(self, parts: list[list[View]], memory: Memory, count: int) -> Tensor:
         """Put the gradient of the mean loss over all processes into the weights; return the sum of the losses."""
+        statistics = self.processes.statistics(self.model)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        count = self.processes.total(sum(len(views[0]) for views in parts), self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for views in parts:
             for view in views:
                 with self._autocast():
                     losses = self.loss(self.model, view, memory)
+                if view.blank:
+                    continue
                 mean = losses.sum() / (count * len(views))
                 self.scaler.scale(mean).backward()
                 total += losses.detach().sum().double() / len(views)
-        self.processes.add_gradients(self.model)
-        return total
+        own = sum(len(views[0]) for views in parts if not views[0].blank)
+        return self.processes.add_up(self.model, statistics, own / count, total)
 
-    def _replayed(self, view: View) -> Tensor:
+    def _replayed(self, view: View, counts: list[int]) -> Tensor:
         """Update several times on one batch, the points moved by the updates' own gradients; see `Recipe.replays`.
 
         Published code carries the perturbation over to the next batch, whose samples are others; here each batch
@@ -119,18 +145,18 @@ class Stepper:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for _ in range(self.recipe.replays):
             x_adv = x_adv.detach().requires_grad_()
-            points = replace(view, x_adv=x_adv)
-            total = self._updated([[part] for part in points.split(self.recipe.accumulate)] if len(view) else [])
+            parts = self._parts(replace(view, x_adv=x_adv), counts)
+            total = self._updated([[part] for part in parts], sum(counts))
             if x_adv.grad is not None:
                 x_adv = ball.climb(x_adv.detach(), x_adv.grad, eps)
         return total
 
     @contextlib.contextmanager
-    def _moved_weights(self, parts: list[list[View]], gamma: float) -> Iterator[None]:
+    def _moved_weights(self, parts: list[list[View]], gamma: float, count: int) -> Iterator[None]:
         """Move each layer's weights by gamma times its norm up the loss inside the block; see `WeightPerturbation`."""
         remembered = {key: value.clone() for key, value in self.memory.items()}  # looked at twice, learned from once
         buffers = {key: value.clone() for key, value in self.model.named_buffers()}
-        self._backward(parts, remembered)
+        self._backward(parts, remembered, count)
         before: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             for key, value in self.model.named_buffers():
@@ -140,7 +166,8 @@ class Stepper:
                     continue
                 length = weight.grad.norm()
                 before.append((weight, weight.clone()))  # taking the move back would round
-                weight += gamma * weight.norm() / length.clamp_min(1e-20) * weight.grad
+                move = gamma * weight.norm() / length.clamp_min(1e-20) * weight.grad
+                weight += torch.where(length.isfinite(), move, 0.0)  # the scale that fp16 tries first may be too large
         try:
             yield
         finally:

@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 import robustaug
-from robustaug import atomic
+from robustaug import atomic, launch
 from robustaug.attacks.inputs import check_eps
 from robustaug.data.source import Source
 from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
+from robustaug.models.fingerprint import model_fingerprint
 from robustaug.models.nested import seeded
 from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
@@ -47,6 +48,10 @@ from robustaug.train.view import Facts
 Progress = Callable[[int, int, Course], None]
 """Called with steps done, steps in all, and how training stands: at the start, after each step, or, for an epoch's last
 one, when the epoch is judged."""
+
+
+LOOKED_AT_EVERY = 50
+"""Steps on a GPU after which the loss is looked at: one that is no number must not go on for an epoch."""
 
 
 class Trained(NamedTuple):
@@ -79,16 +84,24 @@ def train(
 ) -> Trained:
     """Train by `recipe`, or continue the unfinished training in `folder`.
 
+    Among several processes (see `robustaug.launch`) each trains on its share of every batch; the first one writes, and
+    all of them must see the same `folder`.
+
     Raises:
         ValueError: the folder holds training by another recipe or on other data, labels or shapes that do not fit
             the model, a batch larger than the data, an attack's eps beyond the box, or a loss that is not finite.
         ImportError: `tracking` asks for a package that is not installed.
+        launch.EndedError: another process of this training ended.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with launch.joined(device):
+        return _train(recipe, Path(folder), device, progress)
+
+
+def _train(recipe: Recipe, folder: Path, device: torch.device, progress: Progress) -> Trained:
     run = _prepare(recipe, folder, device, progress)
     state = run.state
     state.read(folder / "last" / "state.safetensors", run.identity)
+    _check_alike(run)
     if recipe.checkpoint is not None and not state.start:
         state.start = run.validation(run.model)
         if recipe.guard is not None:
@@ -101,6 +114,7 @@ def train(
             run.tell()
         model = run.model if state.average is None else model_in(state.average)
         checkpoint = folder / "best" / "model.safetensors"
+        launch.wait()  # until it is written
         best = checkpoints.load_into(checkpoint, model)["figures"]
         run.tracker.finish(best | {"epoch": best.get("epoch", -1.0) + 1}, state.stopped)
     seconds = sum(figures["seconds"] for figures in state.history)
@@ -127,7 +141,7 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.compile:
         model.module.compile()
-    processes, laps, loss = Processes.of_launch(device), Laps(device), recipe.make_loss()
+    processes, laps, loss = Processes.of_group(), Laps(device), recipe.make_loss()
     mixture, admitted = mixed(recipe.data.synthetic, source, held_back, folder, processes.first)
     source = mixture.source
     tracking = recipe.tracking if processes.first else Tracking()
@@ -186,10 +200,8 @@ class _Run:
         recipe, state, laps = self.recipe, self.state, self.stepper.laps
         started, before = time.perf_counter(), laps.seconds()
         self._steps()
-        loss = self.stepper.processes.total(state.loss, self.stepper.device)
-        seen = self.stepper.processes.total(state.seen, self.stepper.device)
         judged = self._judged()
-        figures = {"epoch": float(state.epoch), "loss": loss / max(seen, 1)} | self.validation(judged)
+        figures = {"epoch": float(state.epoch), "loss": state.loss / max(state.seen, 1)} | self.validation(judged)
         figures |= {"lr": self.stepper.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
         figures |= laps.since(before)
         state.history.append(figures)
@@ -207,13 +219,16 @@ class _Run:
         course = self.course
         saved = time.monotonic()
         for view in self._timed(self.feed.epoch(state.epoch, state.step)):
-            total += self.stepper.take(view, state.epoch * steps + state.step, self.recipe.epochs * steps)
-            state.step, state.seen = state.step + 1, state.seen + len(view)
-            due = time.monotonic() - saved > self.recipe.save_every_s
-            if due or state.step == steps or total.device.type == "cpu":  # elsewhere looking at a number waits for it
+            taken = self.stepper.take(view, state.epoch * steps + state.step, self.recipe.epochs * steps)
+            total += taken.loss
+            state.step, state.seen = state.step + 1, state.seen + taken.samples
+            due = self.stepper.processes.agreed(time.monotonic() - saved > self.recipe.save_every_s)
+            saving = due or state.step == steps
+            # looking at a number waits for the device
+            if saving or total.device.type == "cpu" or state.step % LOOKED_AT_EVERY == 0:
                 state.loss = float(total)
-                self._check_finite()
-            if due and self.stepper.processes.world == 1 and state.step < steps:
+                self._check_finite(weights=saving)
+            if due and state.step < steps:
                 self.save()
                 saved = time.monotonic()
             if state.step < steps:  # the last one is told of with the epoch's figures
@@ -227,24 +242,29 @@ class _Run:
                 return
             yield view
 
-    def _check_finite(self) -> None:
-        if not math.isfinite(self.state.loss):
+    def _check_finite(self, weights: bool) -> None:
+        state = self.state
+        what = None if math.isfinite(state.loss) else f"the loss became {state.loss}"
+        if weights and not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+            what = what or "weights became infinite or NaN"
+        if what:
             raise ValueError(
-                f"the loss became {self.state.loss} in epoch {self.state.epoch + 1}; lower optimizer.lr, or set "
+                f"{what} by step {state.step} of epoch {state.epoch + 1}; lower optimizer.lr, or set "
                 f"optimizer.clip: 1.0, and train with --fresh; {self.folder} keeps what was there before"
             )
 
     def _judged(self) -> Classifier:
         """Return the weights that stand for this epoch: the average's where there is one."""
         average, settings = self.state.average, self.recipe.averaging
-        self.stepper.processes.average_buffers(self.model)
         if average is None or settings is None:
             return self.model
         if settings.kind == "swa":
             if self.state.epoch < settings.from_epoch:
                 return self.model
             average.update_parameters(self.model)
-            renew_statistics(average, (view.x for view in self.feed.epoch(self.state.epoch)), self.stepper.device)
+            with self.stepper.seeded("statistics", self.state.epoch):
+                inputs = (view.x for view in self.feed.epoch(self.state.epoch))
+                renew_statistics(average, inputs, self.stepper.device, self.stepper.processes)
         return model_in(average)
 
     def keep(self, which: str, model: Classifier, figures: Figures) -> None:
@@ -269,6 +289,17 @@ class _Run:
             "robustaug": robustaug.__version__,
             "torch": torch.__version__,
         }
+
+
+def _check_alike(run: _Run) -> None:
+    """Refuse processes that would not train one model."""
+    state = run.state
+    at = f"{run.identity} {model_fingerprint(state.model)} {state.epoch} {state.step}"
+    if not launch.alike(hashlib.sha256(at.encode()).digest()):
+        raise ValueError(
+            f"the processes were given different recipes, data or weights, or do not all see {run.folder}; give all of "
+            "them the same, on a disk that they share"
+        )
 
 
 def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:

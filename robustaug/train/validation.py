@@ -112,7 +112,7 @@ class Validation:
         return (batch for batch in read(self.source, chunks, self.recipe.workers) if len(batch.label))
 
     def _share(self, part: float, whole: float) -> float:
-        return self.processes.total(part, self.device) / max(self.processes.total(whole, self.device), 1)
+        return self.processes.total(part) / max(self.processes.total(whole), 1)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ class View:
     clean_share: float = 0.0
     everywhere: Callable[[Tensor], Tensor] = lambda rows: rows
     """Put together the rows of every process: what memory is updated from, the same everywhere."""
+    blank: bool = False
+    """Stands for no samples; see `blanked`."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -113,9 +115,33 @@ class View:
         return F.one_hot(self.y, classes).to(torch.float32) if self.target is None else self.target
 
     def split(self, parts: int) -> list[View]:
-        """Return at most `parts` views of consecutive samples, none empty."""
+        """Return `pieces(len(self), parts)` views of consecutive samples, none empty."""
+        if not len(self):
+            return []
         size = -(-len(self) // parts)
         return [self if size >= len(self) else self._rows(slice(i, i + size)) for i in range(0, len(self), size)]
+
+    def blanked(self) -> View:
+        """Return a view of two samples of zeros that stand for none.
+
+        A process that has no samples where others have some sends it through the model, since a loss may talk to the
+        other processes; what comes of it does not count. Two, as batch normalisation needs more than one.
+        """
+
+        def blank(rows: Tensor) -> Tensor:
+            return rows.new_zeros(2, *rows.shape[1:])
+
+        by_sample = {f.name: blank(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+
+        return replace(
+            self,
+            **by_sample,
+            keys=Keys(self.keys.key, self.keys.index.new_zeros(2)),
+            strong=tuple(map(blank, self.strong)),
+            unlabelled=None if self.unlabelled is None else (blank(self.unlabelled[0]), blank(self.unlabelled[1])),
+            everywhere=lambda rows: self.everywhere(rows[:0]),
+            blank=True,
+        )
 
     def _rows(self, rows: slice) -> View:
         by_sample = {
@@ -132,3 +158,8 @@ def beside(rows: slice, labelled: int, unlabelled: int) -> slice:
     return slice(
         *(round(min(edge, labelled) * unlabelled / max(labelled, 1)) for edge in (rows.start, rows.stop)),
     )
+
+
+def pieces(count: int, parts: int) -> int:
+    """Return how many views a batch of `count` samples is split into: at most `parts`."""
+    return -(-count // -(-count // parts)) if count else 0

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -19,11 +18,12 @@ from tests.attacks.test_driver import data, network
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, {here!r})
+from robustaug import launch
 from robustaug.attacks import distributed
 from safetensors.torch import save_file
 from tests.attacks.test_distributed import CASES, STOPS_EARLY, attacked, flat
 
-with distributed.joined(torch.device("cpu")) as rank:
+with launch.joined(torch.device("cpu")) as rank:
     found = {{}}
     for number, case in enumerate(CASES):
         for name, column in flat(attacked(distributed.run, **case)).items():
@@ -121,12 +121,3 @@ def test_two_processes_return_what_one_does(tmp_path):
 def test_one_process_needs_no_group():
     one, other = attacked(distributed.run), attacked(alone)
     assert all(torch.equal(column, flat(other)[name]) for name, column in flat(one).items())
-    with distributed.joined(torch.device("cpu")) as rank:
-        assert rank == 0
-        assert not torch.distributed.is_initialized()
-
-
-@pytest.mark.parametrize(("world", "several"), [("1", False), ("4", True)])
-def test_torchrun_is_told_by_the_environment(monkeypatch, world, several):
-    monkeypatch.setenv("WORLD_SIZE", world)
-    assert distributed.wanted() == several

@@ -4,6 +4,7 @@ from torch import nn
 
 import robustaug
 from robustaug.train.averaging import averaged, model_in, renew_statistics
+from robustaug.train.processes import Processes
 from robustaug.train.recipe import Averaging
 
 
@@ -44,6 +45,6 @@ def test_swa_takes_batch_statistics_anew_for_its_own_weights():
     average = averaged(model, Averaging(kind="swa"))
     average.update_parameters(model)
     x = torch.rand(64, 2)
-    renew_statistics(average, [x[:32], x[32:]], torch.device("cpu"))
+    renew_statistics(average, [x[:32], x[:0], x[32:]], torch.device("cpu"), Processes())
     norm = model_in(average).module[1]
     assert torch.allclose(norm.running_mean, model.module[0](x).mean(0), atol=1e-6)

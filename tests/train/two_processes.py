@@ -1,0 +1,67 @@
+"""Trains every case alone and with all processes of the launcher; `test_processes` starts it and looks at the files.
+
+Run: torchrun --nproc-per-node 2 -m tests.train.two_processes FOLDER
+"""
+
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from robustaug import launch
+from robustaug.config import validate
+from robustaug.models import checkpoints
+from robustaug.train import trainer
+from robustaug.train.recipe import Recipe
+from tests.train import parts
+
+BATCH = 333  # of 1000 digits: the last batch is one sample, of which one process has nothing
+CNN = {"model.small_cnn": {"channels": 1, "classes": 10, "width": 4, "size": 8}}
+PGD = {"attack.pgd": {"eps": 0.1, "steps": 2}}
+CASES = {
+    "plain": {"optimizer": {"clip": 1.0}, "accumulate": 2, "augment": ["image.gaussian_noise"], "epochs": 2},
+    "everything": {
+        "attack": PGD,
+        "clean_share": 0.5,
+        "weight_perturbation": {"gamma": 0.01},
+        "averaging": {"kind": "ema"},
+        "loss": "test.remembering",
+    },
+    "fp16": {"precision": "fp16", "optimizer": {"lr": 0.02}},
+    "replays": {"attack": PGD, "replays": 2, "accumulate": 2},
+    "damaged": {"data.train": "test.damaged", "attack": PGD, "loss": "test.remembering", "accumulate": 3},
+    "batch_norm": {"model": CNN, "batch_size": 250},
+    "swa": {"model": CNN, "averaging": {"kind": "swa"}, "epochs": 2, "batch_size": 250},
+}
+
+
+def recipe(name, **changes):
+    train = changes.pop("data.train", {"data.digits": {"split": "train"}})
+    base = {"model": "test.plain_net", "epochs": 1, "batch_size": BATCH, "validation_limit": 50}
+    base |= {"data": {"train": train, "validation": {"data.digits": {"split": "val"}}}}
+    return validate(base | {"name": name} | changes, Recipe, "recipe")
+
+
+def main(folder):
+    cpu, rank = torch.device("cpu"), int(os.environ["RANK"])
+    parts.register()
+    for number, (name, changes) in enumerate(CASES.items()):
+        if number % 2 == rank:
+            # the halves of a batch that two processes normalise are the parts of one that accumulates
+            one = changes | ({"accumulate": 2} if changes.get("model") == CNN else {})
+            with mock.patch.dict(os.environ, WORLD_SIZE="1"):
+                trainer.train(recipe(name, **one), folder / "one" / name, cpu)
+    for name, changes in CASES.items():
+        trained = trainer.train(recipe(name, **changes, save_every_s=1e-9), folder / "two" / name, cpu)
+        checkpoints.save(folder / f"{name}.{rank}.safetensors", trained.model, {"history": trained.history})
+    with launch.joined(cpu):
+        try:
+            trainer.train(recipe("other", seed=rank), folder / "other", cpu)
+        except ValueError as error:
+            (folder / f"{rank}.txt").write_text(str(error))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
