@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -30,7 +32,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         aside.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
         aside.replace(target)
+    except SafetensorError as error:  # whatever the disk said, it raises its own kind
+        raise OSError(f"{target} cannot be written ({error})") from error
     finally:
+        aside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that were killed left in `folder` and below; nobody may be writing there."""
+    for aside in folder.rglob(".*.part"):
         aside.unlink(missing_ok=True)
 
 

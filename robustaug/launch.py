@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed import Store
+    from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 ANSWER_S = 2.0
 """How long the others have to show that they live; the launcher grants half a minute."""
@@ -69,14 +69,16 @@ def joined(device: torch.device) -> Iterator[int]:
     """
     import torch
     import torch.distributed as dist
+    from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+    from torch.distributed.rendezvous import rendezvous
 
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     if not wanted() or dist.is_initialized():
         yield dist.get_rank() if dist.is_initialized() else 0
         return
-    meeting, rank, world = next(dist.rendezvous("env://"))
-    store = dist.PrefixStore(f"robustaug/{next(_joins)}", meeting)  # what an earlier group left must not be read
+    meeting, rank, world = next(rendezvous("env://"))
+    store = PrefixStore(f"robustaug/{next(_joins)}", meeting)  # what an earlier group left must not be read
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     with _told_to_end():

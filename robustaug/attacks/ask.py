@@ -133,9 +133,12 @@ class Ask:
         """
         assert not (keep and view is not None and repeats > 1), "the mean over several views belongs to no point"
         self._reserve(repeats)
-        parts = [self._graded(x, loss, rows, view, repeats, part) for part in self._parts(x)]
-        logits, value, grad, shown = (_joined(column) for column in zip(*parts, strict=True))
-        self._tell(shown, logits, value, keep, grad, forwards=repeats, backwards=repeats)
+        grad = torch.empty_like(x, memory_format=torch.contiguous_format)
+        parts = [self._graded(x, loss, rows, view, repeats, part, grad[part]) for part in self._parts(x)]
+        logits, value = (_joined([answer[column] for answer in parts]) for column in (0, 1))
+        if self.witness is not None:
+            shown = _joined([shown for _, _, shown in parts])
+            self._tell(shown, logits, value, keep, grad, forwards=repeats, backwards=repeats)
         return Answer(logits, value, grad)
 
     def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,11 +162,12 @@ class Ask:
         return found, grad
 
     def _graded(
-        self, x: Tensor, loss: Loss, rows: tuple[Tensor, ...], view: View | None, repeats: int, part: slice
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        total: tuple[Tensor, ...] | None = None
+        self, x: Tensor, loss: Loss, rows: tuple[Tensor, ...], view: View | None, repeats: int, part: slice, out: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Write the gradient of some rows to `out`; return their logits and losses, and what was shown at last."""
+        total: tuple[Tensor, Tensor] | None = None
         shown = x[part]
-        for _ in range(repeats):
+        for repeat in range(repeats):
             leaf = x[part].detach().requires_grad_()
             shown = leaf if view is None else view(leaf, part)
             logits = self._pass(shown)
@@ -171,11 +175,19 @@ class Ask:
             require_slope(value)
             # with respect to the input alone: the parameters' .grad stays as it was
             [grad] = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            found = (logits.detach(), value.detach(), _finite(grad, leaf))
-            total = found if total is None else tuple(a + b for a, b in zip(total, found, strict=True))
+            found = logits.detach(), value.detach()
+            if repeat == 0:
+                _put_finite(grad, out)
+                total = found
+            else:
+                assert total is not None
+                out += _finite(grad, leaf)
+                total = total[0] + found[0], total[1] + found[1]
         assert total is not None, "repeats is at least 1"
-        logits, value, grad = total if repeats == 1 else tuple(t / repeats for t in total)
-        return logits, value, grad, shown.detach()
+        if repeats > 1:
+            out /= repeats
+            total = total[0] / repeats, total[1] / repeats
+        return *total, shown.detach()
 
     def _pass(self, x: Tensor) -> Tensor:
         with self.execution.reduced(x.device):
@@ -224,3 +236,11 @@ def require_slope(value: Tensor) -> None:
 
 def _finite(grad: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if grad is None else torch.nan_to_num(grad.detach().contiguous(), nan=0.0)
+
+
+def _put_finite(grad: Tensor | None, out: Tensor) -> None:
+    """Write a gradient without NaN to `out`: one pass over it, where joining parts would take another."""
+    if grad is None:
+        out.zero_()
+    else:
+        torch.nan_to_num(grad.detach(), nan=0.0, out=out)

@@ -26,12 +26,19 @@ HEADLINE = {
 
 
 def set_aside(folder: Path) -> None:
-    """Rename a run folder to the first free `name.1`, `name.2`, ...; nothing is deleted."""
+    """Rename a run folder to the first free `name.1`, `name.2`, ...; nothing is deleted.
+
+    Raises:
+        ValueError: another process works in it.
+    """
+    from robustaug.evaluate.runner import locked
+
     if folder.exists():
         number = 1
         while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
-        folder.rename(aside)
+        with locked(folder):
+            folder.rename(aside)
         typer.echo(f"the earlier run is now {aside}", err=True)
 
 

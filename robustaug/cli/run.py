@@ -20,9 +20,14 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures and gates as JSON.")] = False,
 ) -> None:
     """Train and measure models, compare them, and write a report; killed runs continue."""
-    from robustaug import experiment
+    from robustaug import experiment, launch
     from robustaug.cli import outcome, progress
 
+    if launch.wanted():
+        raise ValueError(
+            "an experiment runs in one process; under torchrun train its recipes by `robustaug train`, and give the "
+            "experiment their checkpoints"
+        )
     plan = experiment.read_plan(config, overrides or [])
     folder = runs / plan.experiment.name
     if fresh:

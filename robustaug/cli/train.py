@@ -47,7 +47,9 @@ def train(
             raise ValueError(
                 "the evaluation after training needs both --suite and --test; give the other one, or neither"
             )
-        plan = before_after.plan(recipe, config, suite, test, device) if suite is not None and test is not None else None
+        plan = (
+            before_after.plan(recipe, config, suite, test, device) if suite is not None and test is not None else None
+        )
         folder = runs / recipe.name
         if rank == 0:
             if fresh:

@@ -138,9 +138,23 @@ def as_input(image: Tensor) -> Tensor:
 
 
 def _compiled(pipeline: Pipeline, channels_last: bool) -> Any:
-    if pipeline.layout is not IMAGES or not pipeline.children:
+    if not pipeline.children:
+        return _Nothing()
+    if pipeline.layout is not IMAGES:
         return pipeline
     return pipeline.compile(dtype=torch.float32, channels_last=channels_last)
+
+
+class _Nothing:
+    """The pipeline of no operators: uint8 images need no way to float and back."""
+
+    name = ""
+
+    def sample(self, keys: Keys) -> Params:
+        return {}
+
+    def apply(self, image: Tensor, params: Params) -> Tensor:
+        return image
 
 
 @dataclass(frozen=True)

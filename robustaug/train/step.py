@@ -73,7 +73,7 @@ class Stepper:
         """Return the view in parts that go through the model one by one, as many as in every other process."""
         parts = view.split(self.recipe.accumulate)
         most = max(pieces(count, self.recipe.accumulate) for count in counts)
-        return parts + [view.blanked()] * (most - len(parts))
+        return parts + [view.blanked() for _ in range(most - len(parts))]
 
     def _attacked(self, parts: list[View]) -> list[list[View]]:
         """Return each part once an attack."""

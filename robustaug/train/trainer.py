@@ -100,6 +100,8 @@ def train(
 def _train(recipe: Recipe, folder: Path, device: torch.device, progress: Progress) -> Trained:
     run = _prepare(recipe, folder, device, progress)
     state = run.state
+    if run.stepper.processes.first:
+        atomic.sweep(folder)
     state.read(folder / "last" / "state.safetensors", run.identity)
     _check_alike(run)
     if recipe.checkpoint is not None and not state.start:

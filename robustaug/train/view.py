@@ -59,6 +59,10 @@ class Unlabelled(NamedTuple):
         """Return some of the samples."""
         return Unlabelled(self.x[rows], self.strong[rows], self.keys[rows], self.ratio)
 
+    def blanked(self) -> Unlabelled:
+        """Return two samples of zeros; see `View.blanked`."""
+        return Unlabelled(_blank(self.x), _blank(self.strong), _blank_keys(self.keys), self.ratio)
+
     def share(self, losses: Tensor, labelled: int) -> Tensor:
         """Return what to add to the loss of each labelled sample of this part, a scalar.
 
@@ -128,17 +132,13 @@ class View:
         other processes; what comes of it does not count. Two, as batch normalisation needs more than one.
         """
 
-        def blank(rows: Tensor) -> Tensor:
-            return rows.new_zeros(2, *rows.shape[1:])
-
-        by_sample = {f.name: blank(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-
+        by_sample = {f.name: _blank(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return replace(
             self,
             **by_sample,
-            keys=Keys(self.keys.key, self.keys.index.new_zeros(2)),
-            strong=tuple(map(blank, self.strong)),
-            unlabelled=None if self.unlabelled is None else (blank(self.unlabelled[0]), blank(self.unlabelled[1])),
+            keys=_blank_keys(self.keys),
+            strong=tuple(map(_blank, self.strong)),
+            unlabelled=None if self.unlabelled is None else self.unlabelled.blanked(),
             everywhere=lambda rows: self.everywhere(rows[:0]),
             blank=True,
         )
@@ -163,3 +163,11 @@ def beside(rows: slice, labelled: int, unlabelled: int) -> slice:
 def pieces(count: int, parts: int) -> int:
     """Return how many views a batch of `count` samples is split into: at most `parts`."""
     return -(-count // -(-count // parts)) if count else 0
+
+
+def _blank(rows: Tensor) -> Tensor:
+    return rows.new_zeros(2, *rows.shape[1:])
+
+
+def _blank_keys(keys: Keys) -> Keys:
+    return Keys(keys.key, keys.index.new_zeros(2))

@@ -3,6 +3,7 @@ import json
 from pyarrow import parquet
 
 from robustaug.evaluate.records import Records
+from robustaug.evaluate.runner import locked
 
 
 def test_training_prints_the_best_epoch_and_where_the_weights_are(robustaug, written, tmp_path):
@@ -26,6 +27,15 @@ def test_training_by_another_recipe_is_refused_until_fresh(robustaug, written, t
     assert "another recipe" in called.err or "other" in called.err
     assert robustaug(*base, "optimizer.lr=0.5", "--fresh").code == 0
     assert (tmp_path / "tiny.1/best/model.safetensors").is_file()
+
+
+def test_a_folder_in_use_is_neither_trained_in_nor_set_aside(robustaug, written, tmp_path):
+    with locked(tmp_path / "tiny"):
+        for flags in ([], ["--fresh"]):
+            called = robustaug("train", written / "tiny_recipe.yaml", "--runs", tmp_path, *flags)
+            assert called.code == 2
+            assert "is in use by another robustaug process" in called.err
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_mistakes_are_named(robustaug, written, tmp_path):

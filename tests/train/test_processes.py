@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from robustaug.models.checkpoints import read_metadata
 from robustaug.train.processes import Processes
-from tests.train.two_processes import CASES
+from tests.train.two_processes import CASES, CUT
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation keeps: means over the processes, where one process keeps those of its parts in turn."""
@@ -58,6 +58,12 @@ def test_all_processes_return_the_same_model_and_figures(folder, name):
     histories = [read_metadata(path)["history"] for path in paths]
     for first, second in zip(*histories, strict=True):
         assert all(second[key] == value for key, value in first.items() if not key.startswith("seconds"))
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_resumed_processes_end_with_the_same_state(folder, name):
+    whole, cut = (load_file(folder / way / name / "last/state.safetensors") for way in ("two", "cut"))
+    assert all(torch.equal(value, cut[key]) for key, value in whole.items())
 
 
 def test_processes_with_different_recipes_are_refused(folder):

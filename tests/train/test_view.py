@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from robustaug.rng import Keys
-from robustaug.train.view import Unlabelled, View
+from robustaug.train.view import Unlabelled, View, pieces
 
 
 def view(n, **fields):
@@ -50,3 +50,29 @@ def test_attacks_lead_away_from_the_class_that_a_mixture_shows_most_of():
     target = torch.tensor([[0.7, 0.3, 0.0, 0.0], [0.6, 0.4, 0.0, 0.0]])
     assert view(2).shown.tolist() == [0, 1]
     assert view(2, target=target).shown.tolist() == [0, 0]
+
+
+def test_as_many_pieces_as_parts():
+    for n in range(9):
+        assert [len(view(n).split(parts)) for parts in (1, 2, 3, 8)] == [pieces(n, parts) for parts in (1, 2, 3, 8)]
+
+
+def test_a_blank_stands_for_none_and_has_all_that_the_view_has():
+    sent = []
+    whole = view(
+        0,
+        target=torch.rand(0, 4),
+        x_adv=torch.rand(0, 3),
+        strong=(torch.rand(0, 3),),
+        unlabelled=Unlabelled(torch.rand(5, 3), torch.rand(5, 3), Keys.of(0, 5), 2.0),
+        everywhere=lambda rows: sent.append(len(rows)) or rows,
+    )
+    blank = whole.blanked()
+    assert blank.blank
+    assert not whole.blank
+    for rows in (blank.x, blank.y, blank.position, blank.target, blank.x_adv, *blank.strong, *blank.unlabelled[:2]):
+        assert len(rows) == 2
+        assert not rows.any()
+    assert len(blank.keys) == len(blank.unlabelled.keys) == 2
+    assert blank.everywhere(blank.x).shape == (0, 3)
+    assert sent == [0]

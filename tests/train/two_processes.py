@@ -31,17 +31,37 @@ CASES = {
     },
     "fp16": {"precision": "fp16", "optimizer": {"lr": 0.02}},
     "replays": {"attack": PGD, "replays": 2, "accumulate": 2},
-    "damaged": {"data.train": "test.damaged", "attack": PGD, "loss": "test.remembering", "accumulate": 3},
+    "damaged": {"data": {"train": "test.damaged"}, "attack": PGD, "loss": "test.remembering", "accumulate": 3},
+    "views": {"loss": "loss.jensen_shannon", "strong": ["image.gaussian_noise"]},
+    "unlabelled": {
+        "loss": "loss.consistency",
+        "strong": ["image.brightness"],
+        "data": {"unlabelled": {"data.digits": {"split": "test"}}},
+        "accumulate": 2,
+    },
     "batch_norm": {"model": CNN, "batch_size": 250},
     "swa": {"model": CNN, "averaging": {"kind": "swa"}, "epochs": 2, "batch_size": 250},
 }
 
 
+CUT = ("everything", "swa")
+"""Cases that are stopped in mid-epoch and resumed, too."""
+
+
+class StoppedError(Exception):
+    """Stops training."""
+
+
+def stop(done, total, figures):
+    if done == total - 2:
+        raise StoppedError
+
+
 def recipe(name, **changes):
-    train = changes.pop("data.train", {"data.digits": {"split": "train"}})
+    data = {"train": {"data.digits": {"split": "train"}}, "validation": {"data.digits": {"split": "val"}}}
     base = {"model": "test.plain_net", "epochs": 1, "batch_size": BATCH, "validation_limit": 50}
-    base |= {"data": {"train": train, "validation": {"data.digits": {"split": "val"}}}}
-    return validate(base | {"name": name} | changes, Recipe, "recipe")
+    base |= changes | {"name": name, "data": data | changes.get("data", {})}
+    return validate(base, Recipe, "recipe")
 
 
 def main(folder):
@@ -56,6 +76,11 @@ def main(folder):
     for name, changes in CASES.items():
         trained = trainer.train(recipe(name, **changes, save_every_s=1e-9), folder / "two" / name, cpu)
         checkpoints.save(folder / f"{name}.{rank}.safetensors", trained.model, {"history": trained.history})
+    for name in CUT:
+        try:
+            trainer.train(recipe(name, **CASES[name], save_every_s=1e-9), folder / "cut" / name, cpu, stop)
+        except (StoppedError, launch.EndedError):  # what all raise alike one raises
+            trainer.train(recipe(name, **CASES[name]), folder / "cut" / name, cpu)
     with launch.joined(cpu):
         try:
             trainer.train(recipe("other", seed=rank), folder / "other", cpu)
