@@ -229,12 +229,24 @@ def read(source: Source, chunks: Sequence[Sequence[int]], workers: int = 0) -> I
         generator=torch.Generator(),
     )
     found: dict[int, Damaged] = {}
-    for batch, damaged in loader:
+    for batch, damaged in _received(loader):
         if damaged:
             found.update((row.index, row) for row in damaged)
             source.quarantine.add(damaged)
             source.check_damage(found)
         yield batch
+
+
+def _received(loader: DataLoader[Any]) -> Iterator[Any]:
+    items = iter(loader)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except (ConnectionError, EOFError) as error:
+            raise RuntimeError(f"DataLoader worker ended while it sent a batch ({error})") from error
+        yield item
 
 
 class _Chunks(Dataset[tuple[Batch, list[Damaged]]]):

@@ -52,7 +52,9 @@ def test_a_loss_that_is_no_number_is_one_line_and_leaves_what_was_there(robustau
     called = robustaug(*base, "optimizer.lr=1e18", "name=bad")
     assert called.code == 2
     [line] = [line for line in called.err.splitlines() if not line.startswith("train bad: ")]
-    assert line.startswith("error: the loss became nan in epoch 1; lower optimizer.lr, or set optimizer.clip: 1.0")
+    assert line.startswith(
+        "error: the loss became nan by step 3 of epoch 1; lower optimizer.lr, or set optimizer.clip: 1.0"
+    )
     assert parquet.read_table(tmp_path / "tiny/history.parquet").num_rows == 2
 
 

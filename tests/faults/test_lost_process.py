@@ -1,5 +1,6 @@
 """A process that ends before its time: another one of the job, or one that reads data."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from robustaug.cli import epochs
 from robustaug.cli.main import main
 
 RECIPE = """
@@ -68,17 +70,18 @@ def test_the_end_of_one_process_is_told_and_training_goes_on_from_its_last_state
 
 
 def test_the_end_of_a_process_that_reads_is_told(recipe, tmp_path, capsys, monkeypatch):
-    from robustaug.cli import progress
+    @contextlib.contextmanager
+    def watching(*_, **__):
+        def kill(done, total, course):
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
 
-    def glance(figures):
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid, signal.SIGKILL)
-        return ""
+        yield kill
 
-    monkeypatch.setattr(progress, "glance", glance)  # is called after each step
+    monkeypatch.setattr(epochs, "watching", watching)
     with pytest.raises(SystemExit) as ended:
         main(["train", str(recipe), "--runs", str(tmp_path), "workers=1", "--device", "cpu"])
-    assert ended.value.code == 75
     err = capsys.readouterr().err
+    assert ended.value.code == 75, err
     assert "error: a process that reads data ended (DataLoader worker" in err
     assert err.splitlines()[-1].endswith("the same command continues")

@@ -92,9 +92,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_leaves_the_state_before(
 
     monkeypatch.setattr(CrossEntropy, "per_class", per_class)
     settings = recipe(save_every_s=1e-9, averaging={"kind": "ema"})
-    with pytest.raises(
-        ValueError, match=r"the loss became nan by step 3 of epoch 1; .* lower optimizer\.lr"
-    ) as stopped:
+    with pytest.raises(ValueError, match=r"the loss became nan by step 3 of epoch 2; lower optimizer\.lr") as stopped:
         trainer.train(settings, tmp_path / "cut", CPU)
     assert "\n" not in str(stopped.value)
     assert len(calls) == 7
@@ -126,7 +124,7 @@ def test_weights_that_are_no_numbers_are_not_stored(tmp_path, monkeypatch):
         return real(self, Steep.apply(logits) if len(calls) == 4 else logits, memory)
 
     monkeypatch.setattr(CrossEntropy, "per_class", per_class)
-    with pytest.raises(ValueError, match="weights became infinite or NaN by step 4 of epoch 0"):
+    with pytest.raises(ValueError, match="weights became infinite or NaN by step 4 of epoch 1"):
         trainer.train(recipe(), tmp_path, CPU)
     assert not (tmp_path / "last/state.safetensors").exists()
     assert not (tmp_path / "best").exists()
