@@ -36,6 +36,7 @@ _COLUMNS = (
     Column("clean", "val_accuracy", "{:.1%}"),
     Column("robust", "val_robust_accuracy", "{:.1%}"),
     Column("one step", "val_single_step_accuracy", "{:.1%}"),
+    Column("worst group", "val_worst_group_accuracy", "{:.1%}"),
     Column("lr", "lr", "{:.2g}"),
     Column("time", "seconds", "{:.1f} s"),
 )

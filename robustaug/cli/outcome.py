@@ -93,7 +93,9 @@ def show_training(trained: Trained) -> None:
 
 def _judged(figures: dict[str, float]) -> str:
     robust = f", {figures['val_robust_accuracy']:.1%} under attack" if "val_robust_accuracy" in figures else ""
-    return f"{figures['val_accuracy']:.1%} validation accuracy{robust}"
+    group = "val_worst_group_accuracy"
+    worst = f", {figures[group]:.1%} in the worst group" if group in figures else ""
+    return f"{figures['val_accuracy']:.1%} validation accuracy{robust}{worst}"
 
 
 def show_measured(outcome: Outcome, page: Path) -> None:

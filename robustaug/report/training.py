@@ -16,6 +16,7 @@ _ACCURACIES = {
     "val_accuracy": "Validation accuracy",
     "val_robust_accuracy": "Validation accuracy under attack",
     "val_single_step_accuracy": "Validation accuracy under one step",
+    "val_worst_group_accuracy": "Validation accuracy of the worst group",
 }
 _PARTS = {
     "data": ("reading", "--m5"),
