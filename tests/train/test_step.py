@@ -89,7 +89,7 @@ def test_perturbed_weights_lend_their_gradient_and_come_back_exactly():
     torch.testing.assert_close(model.module.weight.detach(), W - LR * down_W, rtol=0, atol=1e-6)
     torch.testing.assert_close(model.module.bias.detach(), b - LR * down_b, rtol=0, atol=1e-6)
     loss = F.cross_entropy(view.x @ moved.T + b, view.y, reduction="sum")
-    assert float(total) == pytest.approx(float(loss), rel=1e-5)
+    assert float(total.loss) == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_weights_are_perturbed_from_their_epoch_on():

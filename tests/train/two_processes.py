@@ -39,6 +39,8 @@ CASES = {
         "data": {"unlabelled": {"data.digits": {"split": "test"}}},
         "accumulate": 2,
     },
+    "groups": {"loss": "loss.group_dro", "data": {"groups": ["class"]}},
+    "memory": {"loss": "loss.elr"},
     "batch_norm": {"model": CNN, "batch_size": 250},
     "swa": {"model": CNN, "averaging": {"kind": "swa"}, "epochs": 2, "batch_size": 250},
 }
