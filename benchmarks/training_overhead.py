@@ -62,7 +62,7 @@ def measured(pgd: int, options: Any) -> dict[str, Any]:
     def take_turns(done: int, total: int, figures: Any) -> None:
         """Called by the trainer after each step: ends its turn, and takes one of the bare loop's."""
         nonlocal begun
-        if done % steps == 0:
+        if 0 < done < total and done % steps == 0:  # the last is told of with the epoch's figures
             if device.type == "cuda":
                 torch.cuda.synchronize()
             ended = clock()
@@ -74,7 +74,7 @@ def measured(pgd: int, options: Any) -> dict[str, Any]:
             begun = clock()
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer.train(recipe(pgd, options.width, (turns + 1) * steps), Path(folder), device, take_turns)
+        trainer.train(recipe(pgd, options.width, (turns + 2) * steps), Path(folder), device, take_turns)
     around = zip(seconds["bare"], seconds["bare"][1:], strict=False)
     ratios = [2 * ours / (before + after) for ours, (before, after) in zip(seconds["trainer"], around, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
