@@ -6,6 +6,7 @@ pipeline has the operator's two halves, `sample(keys) -> params` and `apply(imag
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ from robustaug.config import ConfigError, parse_yaml, read_yaml
 from robustaug.ops.layout import IMAGES, Layout
 from robustaug.ops.operator import Operator, Params, take
 from robustaug.ops.program import Choice, Step, either
+from robustaug.ops.tabular.operator import TabularOperator
 from robustaug.rng import Keys
 
 if TYPE_CHECKING:
@@ -281,6 +283,21 @@ def build(spec: Any, where: str = "pipeline") -> Pipeline:
         return Pipeline(spec)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{where}{line}" for line in str(error).split("\n"))) from None
+
+
+def fitted(operator: Operator, samples: Any) -> Operator:
+    """Return an operator, or a combinator's operators, with what is usual measured in `samples`; others as they are.
+
+    So what one on tables does to a row no longer depends on the rows beside it; see `TabularOperator.fit`.
+    """
+    if isinstance(operator, TabularOperator):
+        return operator.fit(samples)
+    children = getattr(operator, "children", None)
+    if children is None:
+        return operator
+    whole = copy.copy(operator)
+    whole.children = tuple(fitted(child, samples) for child in children)  # type: ignore[attr-defined]
+    return whole
 
 
 def build_operator(spec: Any) -> Operator:

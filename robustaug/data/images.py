@@ -42,6 +42,11 @@ class Images(Protocol):
         ...
 
 
+def as_unit(image: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], floating ones as they are."""
+    return image.to(torch.float32) / 255 if image.dtype == torch.uint8 else image
+
+
 class Pictures(Protocol):
     """Encoded pictures by row: a folder, an archive, someone else's data set."""
 

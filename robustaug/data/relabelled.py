@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustaug.data.manifest import read_columns, read_labels
+from robustaug.data.columns import read_columns, read_labels
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.registry import did_you_mean, register

@@ -1,4 +1,6 @@
-"""Sources of labelled images: one face for all of them, and the one way to read them in batches.
+"""Sources of labelled samples: one face for all of them, and the one way to read them in batches.
+
+Samples are images, or else texts, rows of a table or series: what `Source.layout` says.
 
 Legend: N samples, B samples of a batch, C channels, H rows, W columns.
 """
@@ -14,16 +16,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robustaug.data.fingerprint import digest
-from robustaug.data.images import Images
+from robustaug.data.images import as_unit
 from robustaug.data.quarantine import Damaged, Quarantine
+from robustaug.data.store import Store
+from robustaug.ops.layout import IMAGES, Layout
 
 __all__ = ["Batch", "Damaged", "Quarantine", "Sample", "Source", "batches", "read"]
 
 
 class Sample(NamedTuple):
-    """One readable sample: image (C, H, W) uint8, label, and index in the root source."""
+    """One readable sample: image (C, H, W) uint8, label, and index in the root source.
 
-    image: Tensor
+    Of other layouts `image` is a str, a series (C, T) or a `Table` of one row.
+    """
+
+    image: Any
     label: int
     index: int
 
@@ -32,20 +39,20 @@ class Batch(NamedTuple):
     """Readable samples.
 
     Attributes:
-        image: (B, C, H, W) uint8.
+        image: (B, C, H, W) uint8; of other layouts a list of B str, series (B, C, T) or a `Table` of B rows.
         label: (B,) int64.
         index: (B,) int64, indices in the root source: what random keys and records go by.
         position: (B,) int64, positions in the source that was read.
     """
 
-    image: Tensor
+    image: Any
     label: Tensor
     index: Tensor
     position: Tensor
 
 
 class Source(Dataset[Any]):
-    """Labelled images; also a map-style data set that torch's DataLoader reads.
+    """Labelled samples, images most of all; also a map-style data set that torch's DataLoader reads.
 
     >>> import robustaug
     >>> source = robustaug.create("data.digits", split="test")
@@ -54,7 +61,7 @@ class Source(Dataset[Any]):
 
     Args:
         name: for messages and reports.
-        images: where the pixels are.
+        images: where the samples are: pixels, or a `store.Held` of another layout.
         labels: (N,) whole numbers in [0, number of classes).
         classes: names, in the order of the labels.
         fingerprint: hex of a SHA-256 over what the source holds; see `fingerprint.digest`.
@@ -69,7 +76,7 @@ class Source(Dataset[Any]):
     def __init__(
         self,
         name: str,
-        images: Images,
+        images: Store,
         labels: Tensor | Sequence[int],
         classes: Sequence[str],
         *,
@@ -90,9 +97,35 @@ class Source(Dataset[Any]):
         self.quarantine = Quarantine()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image, (C, T) of every series, (F,) of a row as models take it, () of texts."""
         return self.images.shape
+
+    @property
+    def layout(self) -> Layout:
+        """What kind of data the samples are, as operators know it."""
+        return getattr(self.images, "layout", IMAGES)
+
+    def check_images(self, name: str) -> None:
+        """Refuse samples of another kind, for what works on pixels.
+
+        Raises:
+            ValueError: names both.
+        """
+        if self.layout is not IMAGES:
+            raise ValueError(f"{name} is for images, {self.name} holds samples of kind {self.layout.name!r}")
+
+    def as_input(self, samples: Any, device: torch.device) -> Any:
+        """Return samples of this source, changed by operators or not, as models take them.
+
+        Returns:
+            uint8 images as float32 in [0, 1] and floating ones as they are; series with gaps filled; rows of a table
+            as numbers; all of them on the device. Texts as they are.
+        """
+        if self.layout is IMAGES:
+            return as_unit(samples.to(device))
+        encoded = self.images.encode(samples)  # type: ignore[attr-defined]
+        return encoded.to(device) if isinstance(encoded, Tensor) else encoded
 
     def __len__(self) -> int:
         return len(self.sample_index)
@@ -106,7 +139,8 @@ class Source(Dataset[Any]):
         batch, damaged = self.fetch([position % len(self)])
         if damaged:
             return damaged[0]
-        return Sample(batch.image[0], int(batch.label[0]), int(batch.index[0]))
+        image = self.layout.pick(batch.image, torch.tensor([0])) if self.layout.name == "tabular" else batch.image[0]
+        return Sample(image, int(batch.label[0]), int(batch.index[0]))
 
     def fetch(self, positions: Sequence[int]) -> tuple[Batch, list[Damaged]]:
         """Read the samples at `positions`, those that cannot be read kept apart."""
@@ -117,7 +151,7 @@ class Source(Dataset[Any]):
         batch = Batch(image, self.labels[rows], index, rows)
         if damaged:
             keep = torch.tensor([at for at in range(len(rows)) if at not in reasons], dtype=torch.int64)
-            batch = Batch(*(part[keep] for part in batch))
+            batch = Batch(self.layout.pick(batch.image, keep), *(part[keep] for part in batch[1:]))
         return batch, damaged
 
     def subset(self, indices: Sequence[int] | Tensor, name: str | None = None) -> Source:
@@ -142,7 +176,7 @@ class Source(Dataset[Any]):
         self,
         name: str,
         *how: Any,
-        images: Images | None = None,
+        images: Store | None = None,
         labels: Tensor | None = None,
         cohorts: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Source:

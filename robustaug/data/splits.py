@@ -5,11 +5,12 @@ Legend: N samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from robustaug.registry import did_you_mean
 from robustaug.rng import permutation
 
 
@@ -66,6 +67,54 @@ def hold_out(labels: Tensor, classes: Sequence[str], share: float, seed: int = 0
     quota = torch.minimum((counts * share).round().long().clamp(min=1), (counts - 1).clamp(min=0))
     held, kept = divide(labels, [quota], seed)
     return kept, held
+
+
+def parts_of(
+    name: str, labels: Tensor, classes: Sequence[str], val_share: float, test_share: float, seed: int = 0
+) -> dict[str, Tensor]:
+    """Return the positions of "train", "val" and "test", disjoint random parts with classes in proportion, and "all".
+
+    A part whose share is 0 is left out; of each class at least one sample goes to every other part.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        ValueError: shares that leave nothing, or a class with too few samples.
+    """
+    shares = {"val": val_share, "test": test_share}
+    for key, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+            raise ValueError(f"{name}: {key}_share must be in [0, 1), got {share!r}")
+    if val_share + test_share >= 1:
+        raise ValueError(f"{name}: val_share {val_share:g} and test_share {test_share:g} leave nothing to train on")
+    held = {key: share for key, share in shares.items() if share > 0}
+    counts = torch.bincount(labels, minlength=len(classes))
+    few = (counts > 0) & (counts <= len(held))
+    if few.any():
+        lonely = int(few.nonzero()[0])
+        raise ValueError(
+            f"{name}: class {classes[lonely]!r} has {int(counts[lonely])} samples, too few for {len(held) + 1} parts; "
+            "set val_share or test_share to 0"
+        )
+    quotas, left = [], counts
+    for at, share in enumerate(held.values()):  # one for each part that follows, the training part among them
+        quota = torch.minimum((counts * share).round().long().clamp(min=1), left - (len(held) - at)).clamp(min=0)
+        quotas.append(quota)
+        left = left - quota
+    rows = divide(labels, quotas, seed)
+    return {**dict(zip(held, rows, strict=False)), "train": rows[-1], "all": torch.arange(len(labels))}
+
+
+def choose(name: str, parts: Mapping[str, Tensor], split: str) -> Tensor:
+    """Return the positions of one of the parts.
+
+    Raises:
+        ValueError: names the parts there are.
+    """
+    if split not in parts:
+        raise ValueError(f"{name}: unknown split {split!r}{did_you_mean(str(split), parts)}; splits: {sorted(parts)}")
+    return parts[split]
 
 
 def limit(labels: Tensor, classes: Sequence[str], per_class: int, seed: int = 0) -> Tensor:

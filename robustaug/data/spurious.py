@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ def spurious(
     if isinstance(agreement, bool) or not isinstance(agreement, int | float) or not 0 <= agreement <= 1:
         raise ValueError(f"data.spurious: agreement must be in [0, 1], got {agreement!r}")
     source = open_source(of)
+    source.check_images("data.spurious")
     cued = source.classes[len(source.classes) // 2 :] if classes is None else [str(name) for name in classes]
     for name in cued:
         if name not in source.classes:
@@ -66,7 +67,7 @@ def spurious(
         pipeline.to_yaml(),
         seed,
         there,
-        images=Cued(source.images, everywhere, pipeline, seed),
+        images=Cued(cast(Images, source.images), everywhere, pipeline, seed),
         cohorts={"cue": words, "group": np.char.add(np.where(belongs.numpy(), "cued ", "other "), words)},
     )
 

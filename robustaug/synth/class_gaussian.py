@@ -44,6 +44,7 @@ def class_gaussian(of: Any, n: int = 1000, components: int = 20, seed: int = 0) 
     if not isinstance(components, int) or components < 1:
         raise ValueError(f"synth.class_gaussian: components must be a whole number >= 1, got {components!r}")
     source = open_source(of)
+    source.check_images("synth.class_gaussian")
     if math.prod(source.shape) > _MOST_VALUES:
         raise ValueError(
             f"synth.class_gaussian: pictures may have at most {_MOST_VALUES} values, those of {source.name} have shape "

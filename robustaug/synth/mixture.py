@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def joined(real: Source, synthetic: Source) -> Source:
     n, m = len(real), len(synthetic)
     both = copy.copy(real)
     both.name = f"{real.name} and {synthetic.name}"
-    both.images = _Joined(real.images, synthetic.images)
+    both.images = _Joined(cast(Images, real.images), cast(Images, synthetic.images))
     both.labels = torch.cat([real.labels, synthetic.labels])
     both.sample_index = torch.cat([real.sample_index, synthetic.sample_index + len(real.images)])
     lacking = np.full(m, "synthetic")

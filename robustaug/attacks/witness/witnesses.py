@@ -310,12 +310,15 @@ def _against(source: Source, here: Witnesses) -> dict[str, Tensor]:
     for some in there.nonzero()[:, 0].split(256):
         batch, _ = source.fetch([rows[int(at)] for at in some])
         read = {
-            int(p): (image, truth) for image, truth, p in zip(batch.image, batch.label, batch.position, strict=True)
+            int(p): (x, truth)
+            for x, truth, p in zip(
+                source.as_input(batch.image, torch.device("cpu")), batch.label, batch.position, strict=True
+            )
         }
         for at in some.tolist():
             if rows[at] in read:  # what is damaged cannot be compared, and is not the sample
-                image, truth = read[rows[at]]
-                same[at] = torch.equal(clean[at].float(), image.to(torch.float32) / 255)
+                x, truth = read[rows[at]]
+                same[at] = torch.equal(clean[at].float(), x)
                 agrees[at] = bool(label[at] == truth)
     return {
         "the data has no sample of its index": ~there,

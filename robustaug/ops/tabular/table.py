@@ -66,9 +66,11 @@ def check_table(table: Any) -> None:
     """Refuse what no operator on tables can read.
 
     Raises:
-        TypeError: neither a data frame nor a floating tensor.
+        TypeError: neither a data frame nor a floating tensor nor a `Table`.
         ValueError: a tensor that is not (F,) or (B, F), no column, repeated names, or infinite values.
     """
+    if isinstance(table, Table):
+        return
     if isinstance(table, Tensor):
         if not table.is_floating_point():
             raise TypeError(f"table must be floating, got {table.dtype}; table.float() converts it")
@@ -84,6 +86,16 @@ def check_table(table: Any) -> None:
         raise ValueError(f"table has columns of the same name: {twice}; rename them")
 
 
+def check_in_place(name: str, samples: Any) -> None:
+    """Refuse a `Table` whose rows are no longer where they were: what belongs to them would go with others.
+
+    Raises:
+        ValueError: names the operator.
+    """
+    if isinstance(samples, Table) and not torch.equal(samples.origin.cpu(), torch.arange(len(samples))):
+        raise ValueError(f"{name} draws rows anew, so samples cannot be followed through it; use it in `augment`")
+
+
 def _is_frame(table: Any) -> bool:
     # whoever has a frame has pandas; whoever has not need not install it
     return type(table).__module__.startswith("pandas") and hasattr(table, "columns")
@@ -91,6 +103,8 @@ def _is_frame(table: Any) -> bool:
 
 def _to_batch(table: Any) -> tuple[Table, Any]:
     check_table(table)
+    if isinstance(table, Table):
+        return replace(table, origin=torch.arange(len(table), device=table.values.device)), None
     if isinstance(table, Tensor):
         values = table if table.ndim == 2 else table[None]
         wide = values if values.dtype == torch.float64 else values.float()
@@ -139,6 +153,8 @@ def _is_category(series: pd.Series) -> bool:
 
 
 def _from_batch(table: Table, form: Any) -> Any:
+    if form is None:
+        return table
     if isinstance(form, tuple):
         single, dtype = form
         return (table.values[0] if single else table.values).to(dtype)

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+
+import robustaug
+
+CPU = torch.device("cpu")
+
+
+def source(path, **params):
+    return robustaug.create("data.series", path=str(path), **params)
+
+
+def drawn(shape, seed=0):
+    return np.random.default_rng(seed).normal(2.0, 3.0, shape)
+
+
+def everything(part):
+    return part.as_input(part.fetch(range(len(part)))[0].image, CPU)
+
+
+def test_an_npz_an_npy_and_a_csv_hold_the_same_series(tmp_path):
+    x, y = drawn((6, 2, 4)), np.array([0, 1, 2, 0, 1, 2])
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y.astype(float))
+    rows = [",".join([*(f"{v!r}" for v in map(float, row.reshape(-1))), str(k)]) for row, k in zip(x, y, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join([",".join([f"s{i}" for i in range(8)] + ["label"]), *rows]) + "\n")
+    found = [
+        source(tmp_path / "a.npz"),
+        source(tmp_path / "x.npy", labels=str(tmp_path / "y.npy")),
+        source(tmp_path / "a.csv", channels=2),
+    ]
+    for one in found:
+        assert (one.shape, one.classes, one.labels.tolist()) == ((2, 4), ["0", "1", "2"], y.tolist())
+        assert torch.equal(everything(one), everything(found[0]))
+
+
+def test_channels_are_standardised_by_the_training_part_and_gaps_read_as_its_mean(tmp_path):
+    x = drawn((40, 2, 9)) * np.array([1.0, 50.0])[:, None]
+    x[0, 0, 3] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    train, test = source(tmp_path / "a.npz", split="train"), source(tmp_path / "a.npz", split="test")
+    rows = x[train.sample_index.numpy()]
+    mean, spread = np.nanmean(rows, axis=(0, 2)), np.nanstd(rows, axis=(0, 2))
+    expected = (x[test.sample_index.numpy()] - mean[:, None]) / spread[:, None]
+    np.testing.assert_allclose(everything(test).numpy(), np.nan_to_num(expected), atol=1e-5)
+    raw = source(tmp_path / "a.npz", standardise=False)
+    assert raw.fetch([0])[0].image.isnan().sum() == 1
+    assert float(everything(raw)[0, 0, 3]) == pytest.approx(float(np.nanmean(x[:, 0])), rel=1e-5)
+
+
+def ragged(path):
+    held = np.empty(2, dtype=object)
+    held[:] = [[1.0], [1.0, 2.0]]
+    np.savez(path, x=held, y=np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("write", "params", "message"),
+    [
+        (ragged, {}, "series of different lengths do"),
+        (lambda p: np.savez(p, x=drawn((2, 3)), z=[0, 1]), {}, r"no column 'y'; it has \['x', 'z'\]"),
+        (lambda p: np.savez(p, x=drawn((2, 3)), y=[0, 1, 1]), {}, r"labels must have shape \(2,\).*got \(3,\)"),
+        (lambda p: np.savez(p, x=drawn((2, 3)), y=[0, np.nan]), {}, "row 2 has no label"),
+        (lambda p: np.savez(p, x=np.array([["a"]]), y=[0]), {}, "one array of numbers"),
+        (lambda p: np.savez(p, x=np.array([[0.0], [np.inf]]), y=[0, 1]), {}, "series 2 holds infinite"),
+        (lambda p: p.write_bytes(b"PK no zip"), {}, "is damaged or no NumPy file"),
+    ],
+)
+def test_what_is_wrong_with_an_npz_is_named(tmp_path, write, params, message):
+    write(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=message):
+        source(tmp_path / "a.npz", **params)
+
+
+@pytest.mark.parametrize(
+    ("content", "params", "message"),
+    [
+        ("a,b,label\n1,2,0\n1,0\n", {}, r"(?s)Row #3: Expected 3 columns, got 2"),
+        ("a,b,label\n1,x,0\n", {}, "row 1: column 'b' reads 'x', which is no number"),
+        ("a,b,label\n1,2,0\n", {"channels": 3}, "channels must divide its 2 columns of values, got 3"),
+        ("a,b,lable\n1,2,0\n", {}, "no column 'label'; did you mean 'lable'"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_is_named(tmp_path, content, params, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        source(tmp_path / "a.csv", **params)
+
+
+def test_an_npy_needs_labels_and_a_file_that_is_there(tmp_path):
+    np.save(tmp_path / "x.npy", drawn((2, 3)))
+    with pytest.raises(ValueError, match=r"labels=\.\.\. names the \.npy"):
+        source(tmp_path / "x.npy")
+    with pytest.raises(FileNotFoundError, match="no file at"):
+        source(tmp_path / "x.npy", labels=str(tmp_path / "y.npy"))
+
+
+class TestWaves:
+    def test_a_series_is_the_same_for_any_number_of_them(self):
+        few, many = (robustaug.create("data.waves", n=n, steps=16) for n in (8, 20))
+        assert torch.equal(everything(few), everything(many)[:8])
+
+    def test_the_class_is_the_number_of_periods(self):
+        """Without noise the strongest frequency of 2 + k periods, give or take a quarter, is 2 + k."""
+        waves = robustaug.create("data.waves", n=100, noise=0.0)
+        spectrum = torch.fft.rfft(everything(waves)[:, 0]).abs()
+        assert torch.equal(spectrum.argmax(1) - 2, waves.labels)
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [({"n": 0}, "n must be"), ({"classes": 1}, "classes must be"), ({"noise": -1}, "noise must")],
+    )
+    def test_wrong_numbers_are_named(self, params, message):
+        with pytest.raises(ValueError, match=message):
+            robustaug.create("data.waves", **params)
