@@ -49,6 +49,8 @@ class Classifier(nn.Module):
             TypeError: x is not floating, or the model returns no logits.
             ValueError: x has another number of channels than mean and std.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"model {self.name!r} takes a tensor, got {type(x).__name__}")
         if not x.is_floating_point():
             raise TypeError(f"images must be floating in [0, 1], got {x.dtype}; divide uint8 images by 255")
         logits = logits_of(self.module(self._normalised(x)))
