@@ -21,7 +21,7 @@ from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches
-from robustaug.evaluate.measure import attackable, broke, unit
+from robustaug.evaluate.measure import attackable, broke
 from robustaug.evaluate.statistics import Interval, anytime, wilson
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
@@ -93,7 +93,7 @@ def assault(
     size = execution.batch_size or 256
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for batch in batches(source, size, subset(len(source), limit, seed)):
-        x = unit(batch.image, device)
+        x = source.as_input(batch.image, device)
         with torch.inference_mode():
             rows.append((x, batch.label.to(device), batch.index, model(x)))
     if not rows:

@@ -1,6 +1,6 @@
 """Measure one cell: run a model on clean, shifted, attacked or foreign data and keep what each sample did.
 
-Legend: N samples, K classes, B C H W image batches.
+Legend: N samples, K classes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
 from robustaug.evaluate.suite import Plan, make, make_attack, spec_name
 from robustaug.models.classifier import Classifier
+from robustaug.ops.layout import IMAGES
+from robustaug.ops.tabular.table import TABLES, check_in_place
+from robustaug.pipeline import fitted
 from robustaug.rng import Keys, subset
 from robustaug.trust import calibration, ood
 
@@ -104,7 +107,7 @@ def logits_and_features(
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
     with torch.inference_mode():
         for batch in batches(source, batch_size):
-            x = unit(batch.image, device)
+            x = source.as_input(batch.image, device)
             outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
     logits, labels, rows = zip(*outputs, strict=True)
     return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
@@ -113,7 +116,7 @@ def logits_and_features(
 def _clean(bench: Bench) -> Measured:
     rows: list[Columns] = []
     for batch in batches(bench.test, bench.batch_size):
-        x = unit(batch.image, bench.device)
+        x = bench.test.as_input(batch.image, bench.device)
         logits = _logits(bench.model, x)
         rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
     samples = _stack(rows)
@@ -127,16 +130,21 @@ def _clean(bench: Bench) -> Measured:
 
 def _operator(bench: Bench, plan: Plan) -> Measured:
     operator = registry.create(plan.spec, severity=int(plan.severity))
+    if operator.layout is TABLES:
+        operator = fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan):
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
-        image = batch.image.to(bench.device)
-        shifted = operator.apply(image, operator.sample(keys.to(bench.device)))  # uint8: what a camera would store
-        rows.append(_judged(batch, _logits(bench.model, unit(shifted, bench.device))))
-        _keep(before, image, bench.examples)
-        _keep(after, shifted, bench.examples)
+        image = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
+        keys = keys.to(operator.layout.device(image))
+        shifted = operator.apply(image, operator.sample(keys))  # of images uint8: what a camera would store
+        check_in_place(plan.spec, shifted)
+        rows.append(_judged(batch, _logits(bench.model, bench.test.as_input(shifted, bench.device))))
+        if bench.test.layout is IMAGES:  # reports show pictures alone
+            _keep(before, image, bench.examples)
+            _keep(after, shifted, bench.examples)
     samples = _stack(rows)
     return Measured(samples, _figures(samples), _examples(before=before, after=after), len(samples["index"]))
 
@@ -150,7 +158,7 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
     after: list[Tensor] = []
     asked = 0
     for batch in _as_attacked(attack, _batches(bench, plan)):
-        x, y = unit(batch.image, bench.device), batch.label.to(bench.device)
+        x, y = bench.test.as_input(batch.image, bench.device), batch.label.to(bench.device)
         model = model or attackable(bench.model, x[: bench.batch_size])
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         execution = Execution(batch_size=bench.batch_size)
@@ -159,8 +167,9 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
             result = attack(model, x, y, keys=keys, eps=plan.severity or None, execution=execution)
         rows.append(_attacked(bench, batch, result))
         tried = result.tried.cpu()
-        _keep(before, batch.image[tried], bench.examples)
-        _keep(after, _bytes(result.x_adv)[result.tried], bench.examples)
+        if bench.test.layout is IMAGES:
+            _keep(before, batch.image[tried], bench.examples)
+            _keep(after, _bytes(result.x_adv)[result.tried], bench.examples)
         asked += len(x)
     samples = _stack(rows)
     metrics = _cost(samples)
@@ -219,7 +228,7 @@ def _smoothed(bench: Bench, plan: Plan) -> Measured:
     smoothing, rows = Smoothing(**plan.spec), []
     for batch in _batches(bench, plan):
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
-        found = certify(bench.model, unit(batch.image, bench.device), keys, smoothing, bench.batch_size)
+        found = certify(bench.model, bench.test.as_input(batch.image, bench.device), keys, smoothing, bench.batch_size)
         columns = {"index": batch.index, "label": batch.label, "correct": found.prediction == batch.label}
         rows.append({key: column.numpy() for key, column in (columns | found._asdict()).items()})
     samples = _stack(rows)
@@ -262,7 +271,7 @@ def broke(attack: Attack, by: Tensor) -> dict[str, int]:
 
 def _masking(bench: Bench, plan: Plan) -> Measured:
     rows = [
-        (unit(batch.image, bench.device), batch.label, batch.index)
+        (bench.test.as_input(batch.image, bench.device), batch.label, batch.index)
         for batch in batches(bench.test, bench.batch_size, subset(len(bench.test), SAMPLES, plan.seed))
     ]
     if not rows:
@@ -297,29 +306,32 @@ def attackable(model: Classifier, x: Tensor) -> nn.Module:
     return LogProbabilities(model) if are_probabilities(logits) else model
 
 
-def _shaped_as(shape: tuple[int, int, int], spec: Any) -> dict[str, Any]:
+def _shaped_as(shape: tuple[int, ...], spec: Any) -> dict[str, Any]:
     """Return the spec of a source with the test data's size and channels, where it takes them and names none."""
     name = spec_name(spec)
     given = (spec[name] or {}) if isinstance(spec, dict) else {}
-    channels, height, width = shape
-    wanted = {"channels": channels} | ({"size": height} if height == width else {})
+    wanted: dict[str, Any] = {}
+    if len(shape) == 3:
+        channels, height, width = shape
+        wanted = {"channels": channels} | ({"size": height} if height == width else {})
     taken = inspect.signature(registry.lookup(name).factory).parameters
     return {name: {key: value for key, value in wanted.items() if key in taken} | given}
 
 
 def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     foreign = make(_shaped_as(bench.test.shape, plan.spec))
-    if foreign.shape != bench.test.shape:
+    if foreign.layout is not bench.test.layout or foreign.shape != bench.test.shape:
         raise ValueError(
-            f"scenario {plan.scenario!r}: its images have shape {foreign.shape}, the test data {bench.test.shape}; "
-            "set the source's size and channels to match"
+            f"scenario {plan.scenario!r}: its samples have shape {foreign.shape}, the test data {bench.test.shape}, of "
+            f"kind {foreign.layout.name} and {bench.test.layout.name}; set the source's size and channels to match"
         )
     rows: list[Columns] = []
     after: list[Tensor] = []
     for batch in _batches(bench, plan, foreign):
-        x = unit(batch.image, bench.device)
+        x = foreign.as_input(batch.image, bench.device)
         rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
-        _keep(after, batch.image, bench.examples)
+        if foreign.layout is IMAGES:
+            _keep(after, batch.image, bench.examples)
     samples = _stack(rows)
     metrics: dict[str, float] = {}
     for name in bench.scores:
@@ -335,16 +347,11 @@ def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator
     return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
 
 
-def unit(image: Tensor, device: torch.device) -> Tensor:
-    """Return uint8 images as float32 in [0, 1] on the device."""
-    return image.to(device).to(torch.float32) / 255
-
-
 def _bytes(image: Tensor) -> Tensor:
     return (image * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _logits(model: Classifier, x: Tensor) -> np.ndarray:
+def _logits(model: Classifier, x: Any) -> np.ndarray:
     with torch.inference_mode():
         return model(x).float().cpu().numpy()
 
@@ -366,7 +373,7 @@ def _judged(batch: Batch, logits: np.ndarray) -> Columns:
     }
 
 
-def _scored(bench: Bench, x: Tensor, logits: np.ndarray) -> Columns:
+def _scored(bench: Bench, x: Any, logits: np.ndarray) -> Columns:
     columns: Columns = {}
     features: Tensor | None = None
     for name, score in bench.scores.items():

@@ -21,6 +21,7 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate.kinds import check_model, check_suite
 from robustaug.evaluate.measure import Bench, findings, logits_and_features, measure
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import fit_scores, missing_scores
@@ -80,20 +81,23 @@ def run_suite(
     samples' indices.
 
     Args:
-        models: by name, each in eval mode with inputs in [0, 1]. For the masking checks of one, another is the
-            surrogate: the first whose gradients can be followed.
+        models: by name, each in eval mode; of images with inputs in [0, 1]. For the masking checks of one, another is
+            the surrogate: the first whose gradients can be followed.
 
     Returns:
         Sentences on what could not be measured and why, and on what is no evidence.
 
     Raises:
-        ValueError: a model in train mode, or with another number of classes than the data.
+        ValueError: a model in train mode, a model or scenario for another kind of data, or a model with another number
+            of classes than the data.
     """
+    check_suite(suite, data.test)
     plans = [*suite.plans()]
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     write_cohorts(records.folder, data.test)
     for model in models.values():
         require_eval(model)
+        check_model(model, data.test)
         model.to(device)
     fingerprints = {name: model_fingerprint(model) for name, model in models.items()}
     for number, (name, model) in enumerate(models.items()):

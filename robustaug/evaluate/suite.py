@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from robustaug import registry
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import check_eps
+from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
 from robustaug.evaluate.certify import Smoothing
 from robustaug.ops.operator import SEVERITIES
@@ -244,6 +245,16 @@ def make(spec: Any) -> Any:
     """Create the registered thing that `name` or `{name: parameters}` describes."""
     name = spec_name(spec)
     return registry.create(name, **((spec[name] or {}) if isinstance(spec, dict) else {}))
+
+
+def make_judge(spec: Any) -> Attack | TextAttack:
+    """Make the attack that `name` or `{name: parameters}` describes: one on tensors, or one on texts.
+
+    Raises:
+        ValueError, TypeError: as `make_attack`.
+    """
+    attack = make(spec)
+    return attack if isinstance(attack, TextAttack) else make_attack(spec)
 
 
 def make_attack(spec: Any, eps: Any = None) -> Attack:

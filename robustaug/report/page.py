@@ -136,7 +136,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         ("data", str(data.get("name", ""))),
         ("samples", f"{data['n']:,}" if isinstance(data.get("n"), int) else ""),
         ("classes", f"{len(view.classes):,}" if view.classes else ""),
-        ("sample shape (C, H, W)", " × ".join(str(size) for size in data.get("shape") or [])),
+        ("sample shape", " × ".join(str(size) for size in data.get("shape") or [])),
         ("damaged files left out", str(data.get("quarantined", ""))),
         ("data hash (SHA-256)", str(data.get("fingerprint", ""))),
         ("seed", str(run.get("seed", ""))),

@@ -79,7 +79,7 @@ def test_foreign_data_takes_the_shape_of_the_test_data_unless_it_says_another(da
         run_suite(records, {"a": linear_model()}, data, asked, CPU)
         figures.append(records.cells(kind="ood")[0].metrics)
     assert figures[0] == figures[1]
-    with pytest.raises(ValueError, match=r"its images have shape \(1, 9, 9\), the test data \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"its samples have shape \(1, 9, 9\), the test data \(1, 8, 8\)"):
         run_suite(Records(tmp_path / "wrong", create=True), {"a": linear_model()}, data, wrong, CPU)
 
 

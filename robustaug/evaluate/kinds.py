@@ -1,0 +1,41 @@
+"""Whether models and scenarios fit the kind of data: images, texts, rows of a table or series."""
+
+from __future__ import annotations
+
+from robustaug import registry
+from robustaug.data.source import Source
+from robustaug.evaluate.suite import Suite
+from robustaug.models.classifier import Classifier
+from robustaug.models.text_classifier import TextClassifier
+from robustaug.ops.text.texts import TEXTS
+
+
+def check_model(model: Classifier, source: Source) -> None:
+    """Refuse a model of texts for other data, and any other model for texts.
+
+    Raises:
+        ValueError: names both.
+    """
+    if isinstance(model, TextClassifier) != (source.layout is TEXTS):
+        wanted = "texts" if isinstance(model, TextClassifier) else "tensors"
+        raise ValueError(
+            f"model {model.name!r} takes {wanted}, {source.name} holds samples of kind {source.layout.name!r}; "
+            "set another model, or other data"
+        )
+
+
+def check_suite(suite: Suite, source: Source) -> None:
+    """Refuse scenarios that do not fit the test data, before anything is measured.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    kind = source.layout.name
+    for plan in suite.plans():
+        if plan.kind == "operator" and (found := registry.lookup(plan.spec).modality) != kind:
+            raise ValueError(f"{plan.spec} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out")
+        if plan.kind not in ("clean", "operator", "ood") and source.layout is TEXTS:
+            raise ValueError(
+                f"scenario {plan.scenario!r}: attacks and certificates of suites move numbers, {source.name} holds "
+                "texts; leave it out, and call attack.text_* on lists of texts"
+            )
