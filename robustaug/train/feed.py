@@ -2,6 +2,8 @@
 
 All of it comes from (seed, epoch, sample): an epoch can begin at any step, in any number of processes.
 
+Images go through the engine; texts, rows of tables and series through their operators as they are.
+
 Legend: B samples, K classes, N samples of the source.
 """
 
@@ -19,7 +21,8 @@ from robustaug.data.source import Batch, Source, read
 from robustaug.evaluate.suite import make
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.operator import Params, joined
-from robustaug.pipeline import Pipeline, build
+from robustaug.ops.tabular.table import TABLES, Table, check_in_place
+from robustaug.pipeline import Pipeline, build, fitted
 from robustaug.rng import Keys, endless
 from robustaug.synth.mixture import Mixture
 from robustaug.train.laps import Laps
@@ -55,8 +58,8 @@ class Feed:
         self.classes, self.device, self.processes, self.laps = classes, device, processes, laps
         self.mixture = mixture or Mixture(source, len(source))
         self.views = recipe.make_loss().views
-        self.augment = _Timed(_compiled(build(recipe.augment), recipe.channels_last), laps)
-        self.strong = _compiled(build(recipe.strong), recipe.channels_last)
+        self.augment = _Timed(_ready(build(recipe.augment), source, recipe.channels_last), laps)
+        self.strong = _ready(build(recipe.strong), source, recipe.channels_last)
         self.mixer = None if recipe.mix is None else make(recipe.mix)
 
     def __len__(self) -> int:
@@ -67,13 +70,28 @@ class Feed:
         """Yield the views of an epoch from step `first` on; one is empty where this process has nothing to do."""
         chunks = self.mixture.batches(self.recipe.batch_size, self.recipe.seed, epoch)
         shares = [self.processes.share(chunk.tolist()) for chunk in chunks[first:]]
-        loader = AugmentedLoader(
-            read(self.source, shares, self.recipe.workers), self.augment, self.device, self.recipe.seed
-        )
-        loader.set_epoch(epoch)
         unlabelled = self._unlabelled([len(chunk) for chunk in chunks], epoch, first)
-        for step, batch in enumerate(loader, first):
+        for step, batch in enumerate(self._augmented(read(self.source, shares, self.recipe.workers), epoch), first):
             yield self._view(batch, next(unlabelled, None), epoch, step)
+
+    def _augmented(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
+        if self.source.layout is not IMAGES:
+            return (self._changed(batch, Keys.of(self.recipe.seed, batch.index, epoch)) for batch in batches)
+        loader = AugmentedLoader(batches, self.augment, self.device, self.recipe.seed)
+        loader.set_epoch(epoch)
+        return iter(loader)
+
+    def _changed(self, batch: Batch, keys: Keys) -> Batch:
+        """Return a batch of anything augmented, on the device."""
+        samples, rest = self._placed(batch.image), [part.to(self.device) for part in batch[1:]]
+        if self.recipe.augment and len(batch.label):
+            samples = self.augment.apply(samples, self.augment.sample(keys))
+            if isinstance(samples, Table):  # rows may have been drawn anew, and bring their labels along
+                rest = [part[samples.origin.to(self.device)] for part in rest]
+        return Batch(samples, *rest)
+
+    def _placed(self, samples: Any) -> Any:
+        return samples.to(self.device) if isinstance(samples, Tensor) else samples
 
     def _unlabelled(self, sizes: list[int], epoch: int, first: int) -> Iterator[Unlabelled]:
         """Yield the samples without labels of each step, in an order that never ends.
@@ -95,18 +113,19 @@ class Feed:
         for step, batch in enumerate(read(source, shares, self.recipe.workers), first):
             # a sample may come several times an epoch, so its key goes by the step too
             keys = Keys.of(seed, batch.index, epoch).fold("unlabelled").fold(step)
-            x = as_input(self.augment.apply(batch.image.to(self.device), self.augment.sample(keys)))
-            [strong] = self._strong(x, [keys])
+            changed = self._changed(batch, keys)
+            x = source.as_input(changed.image, self.device)
+            [strong] = self._strong(changed, x, [keys])
             yield Unlabelled(x, strong, keys.to(self.device), count / sizes[step])
 
     def _view(self, batch: Batch, unlabelled: Unlabelled | None, epoch: int, step: int) -> View:
         keys = Keys.of(self.recipe.seed, batch.index.cpu(), epoch)
-        x, y, target = as_input(batch.image), batch.label, None
+        x, y, target = self.source.as_input(batch.image, self.device), batch.label, None
         if self.mixer is not None and len(x):
             with self.laps.of("augment"):
                 x, target = self.mixer.apply(x, y, self.mixer.sample(keys.fold("mix")), self.classes)
         # views are of what the sample has become: of a mixture, where samples are mixed
-        strong = self._strong(x, [keys.fold(number) for number in range(self.views)])
+        strong = self._strong(batch, x, [keys.fold(number) for number in range(self.views)])
         return View(
             x,
             y,
@@ -122,26 +141,37 @@ class Feed:
             self.processes.gather,
         )
 
-    def _strong(self, x: Tensor, keys: Sequence[Keys]) -> tuple[Tensor, ...]:
-        """Return views of x (B, ...) through the `strong` pipeline, one for each of `keys`, in one call."""
+    def _strong(self, batch: Batch, x: Any, keys: Sequence[Keys]) -> tuple[Any, ...]:
+        """Return views of a batch through the `strong` pipeline, one for each of `keys`: of images x in one call."""
         if not keys:
             return ()
         with self.laps.of("augment"):
-            params = joined([self.strong.sample(one.fold("strong")) for one in keys])
-            made = self.strong.apply(torch.cat([x] * len(keys)), params)
-        return tuple(made.unflatten(0, (len(keys), len(x))))
+            drawn = [self.strong.sample(one.fold("strong")) for one in keys]
+            if self.source.layout is IMAGES:
+                made = self.strong.apply(torch.cat([x] * len(keys)), joined(drawn))
+                return tuple(made.unflatten(0, (len(keys), len(x))))
+            return tuple(self._seen(batch, params) for params in drawn)
+
+    def _seen(self, batch: Batch, params: Params) -> Any:
+        """Return another view of anything but images, of the samples themselves: inputs have lost their columns."""
+        samples = batch.image
+        if self.recipe.strong and len(batch.label):
+            samples = self.strong.apply(samples, params)
+            check_in_place("strong", samples)
+        return self.source.as_input(samples, self.device)
 
 
-def as_input(image: Tensor) -> Tensor:
-    """Return what a model takes: uint8 images (B, C, H, W) as float32 in [0, 1], anything floating as it is."""
-    return image.to(torch.float32) / 255 if image.dtype == torch.uint8 else image
-
-
-def _compiled(pipeline: Pipeline, channels_last: bool) -> Any:
+def _ready(pipeline: Pipeline, source: Source, channels_last: bool) -> Any:
+    """Return a pipeline as it is applied: compiled for images, told what is usual in a table."""
     if not pipeline.children:
         return _Nothing()
+    if pipeline.layout is not source.layout:
+        raise ValueError(
+            f"the recipe's pipelines hold {pipeline.layout.name} operators, the training data are of kind "
+            f"{source.layout.name!r}; `robustaug ops list` shows the operators of each kind"
+        )
     if pipeline.layout is not IMAGES:
-        return pipeline
+        return fitted(pipeline, source.fetch(range(len(source)))[0].image) if source.layout is TABLES else pipeline
     return pipeline.compile(dtype=torch.float32, channels_last=channels_last)
 
 
@@ -175,6 +205,6 @@ class _Timed:
         with self.laps.of("augment"):
             return self.of.sample(keys)
 
-    def apply(self, image: Tensor, params: Params) -> Tensor:
+    def apply(self, image: Any, params: Params) -> Any:
         with self.laps.of("augment"):
             return self.of.apply(image, params)

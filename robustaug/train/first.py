@@ -11,7 +11,6 @@ from torch import Tensor
 from robustaug.data.source import batches
 from robustaug.evaluate.suite import make
 from robustaug.models import checkpoints
-from robustaug.train.feed import as_input
 from robustaug.train.view import Facts
 
 BATCH = 256
@@ -41,7 +40,7 @@ def shares_by(checkpoint: str, facts: Facts, name: str) -> Tensor:
     shares = torch.full((len(facts.labels), facts.classes), 1 / facts.classes)
     for batch in batches(facts.source, BATCH):
         with torch.inference_mode():
-            predicted = model(as_input(batch.image.to(facts.device))).float().softmax(1).cpu()
+            predicted = model(facts.source.as_input(batch.image, facts.device)).float().softmax(1).cpu()
         if predicted.shape[1] != facts.classes:
             raise ValueError(f"{name}: the model of {checkpoint} has {predicted.shape[1]} classes, not {facts.classes}")
         shares[batch.position] = predicted

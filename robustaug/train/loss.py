@@ -29,7 +29,8 @@ class Loss:
 
     name: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What must be there: the fields "x_adv", "group" or "unlabelled" of `View`, or the recipe's "strong" pipeline."""
+    """What must be there: the fields "x_adv", "group" or "unlabelled" of `View`, or the recipe's "strong" pipeline; or
+    "embeddings", a model that can be cut there, as a `TextClassifier` can."""
     may_use: ClassVar[frozenset[str]] = frozenset()
     """The same, of what it does without where it is not there."""
     views: ClassVar[int] = 0

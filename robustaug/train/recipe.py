@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from robustaug import registry
 from robustaug.attacks.attack import Attack
+from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
-from robustaug.evaluate.suite import check_known, make, make_attack, spec_name
+from robustaug.evaluate.suite import check_known, make, make_attack, make_judge, spec_name
 from robustaug.pipeline import build
 from robustaug.train.loss import Loss
 from robustaug.train.schedule import Curriculum, Optimizer
@@ -106,8 +107,8 @@ class Recipe(Strict):
         replays: above 1, "free" training: this many updates a batch, whose gradients also move the attack's points
             (Shafahi et al. 2019, arXiv:1904.12843); of the attack only norm, eps and box count then.
         weight_perturbation: see `WeightPerturbation`.
-        validation_attack: judges epochs by robust accuracy; of several a sample must withstand all; the training
-            attacks when left out.
+        validation_attack: judges epochs by robust accuracy, one on texts where the data are; of several a sample must
+            withstand all; the training attacks when left out.
         validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
         epochs: passes over the training data.
         batch_size: samples an update, over all processes.
@@ -181,10 +182,10 @@ class Recipe(Strict):
 
     @field_validator("attack", "validation_attack")
     @classmethod
-    def _makes_attacks(cls, spec: Any) -> Any:
+    def _makes_attacks(cls, spec: Any, info: Any) -> Any:
         for one in _listed(spec):
             try:
-                make_attack(one)
+                (make_attack if info.field_name == "attack" else make_judge)(one)
             except TypeError as error:
                 raise ValueError(str(error)) from None
         return spec
@@ -236,12 +237,12 @@ class Recipe(Strict):
         """Return the attacks of training."""
         return [make_attack(spec) for spec in _listed(self.attack)]
 
-    def judges(self) -> tuple[list[Attack], Attack | None]:
+    def judges(self) -> tuple[list[Attack | TextAttack], Attack | None]:
         """Return what attacks validation samples, and the training's own attack if it takes fewer steps: just one."""
         trained = self.make_attacks()
-        judges = [make_attack(spec) for spec in _listed(self.validation_attack)] or trained
-        single = len(trained) == 1 and trained[0].steps == 1 < max(judge.steps for judge in judges)
-        return judges, trained[0] if single else None
+        judges = [make_judge(spec) for spec in _listed(self.validation_attack)] or [*trained]
+        most = max((judge.steps for judge in judges if isinstance(judge, Attack)), default=0)
+        return judges, trained[0] if len(trained) == 1 and trained[0].steps == 1 < most else None
 
 
 def _listed(spec: Spec | list[Spec] | None) -> list[Spec]:

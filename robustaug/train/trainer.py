@@ -24,6 +24,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import robustaug
 from robustaug import atomic, launch
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import check_eps
 from robustaug.data.source import Source
 from robustaug.evaluate.suite import make, spec_name
@@ -31,10 +32,12 @@ from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.models.nested import seeded
+from robustaug.models.text_classifier import TextClassifier
 from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
 from robustaug.train.feed import Feed
 from robustaug.train.history import write_history
+from robustaug.train.kinds import check_kinds
 from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
@@ -134,8 +137,11 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
         raise ValueError(f"recipe {recipe.name!r} names no data; add data.train=... and data.validation=...")
     source, held_back = make(recipe.data.train), make(recipe.data.validation)
     unlabelled = None if recipe.data.unlabelled is None else make(recipe.data.unlabelled)
-    _check_data(recipe, source, held_back)
     model = initial_model(recipe).to(device)
+    check_kinds(recipe, model, source)
+    _check_data(recipe, source, held_back)
+    if isinstance(model, TextClassifier):
+        model.meet(source.fetch(range(len(source)))[0].image)
     if recipe.checkpoint is not None:
         checkpoints.load_into(recipe.checkpoint, model)
     _check_classes(model, source)
@@ -321,10 +327,11 @@ def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[st
 def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
     # what is too much depends, for most norms, on the size of a sample
     for attack in (*recipe.make_attacks(), *recipe.judges()[0]):
-        try:
-            check_eps(attack.eps, attack.threat, math.prod(source.shape))
-        except ValueError as error:
-            raise ValueError(f"{attack.name}: {error}") from None
+        if isinstance(attack, Attack):
+            try:
+                check_eps(attack.eps, attack.threat, math.prod(source.shape))
+            except ValueError as error:
+                raise ValueError(f"{attack.name}: {error}") from None
     if recipe.batch_size > len(source):
         raise ValueError(f"batch_size is {recipe.batch_size} but the training data has only {len(source)} samples")
     if source.classes != validation.classes:
@@ -332,7 +339,9 @@ def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
             f"training and validation data name different classes: {source.classes[:5]} and {validation.classes[:5]}"
         )
     if source.shape != validation.shape:
-        raise ValueError(f"training images have shape {source.shape}, validation images {validation.shape}")
+        raise ValueError(f"training samples have shape {source.shape}, validation samples {validation.shape}")
+    if source.layout is not validation.layout:
+        raise ValueError(f"training data are of kind {source.layout.name}, validation data {validation.layout.name}")
 
 
 def _check_classes(model: Classifier, source: Source) -> None:
@@ -357,8 +366,12 @@ def _check_needs(recipe: Recipe, needs: frozenset[str], may_use: frozenset[str])
 
 
 def _check_unlabelled(source: Source, unlabelled: Source | None) -> None:
-    if unlabelled is not None and unlabelled.shape != source.shape:
-        raise ValueError(f"training images have shape {source.shape}, unlabelled ones {unlabelled.shape}")
+    if unlabelled is None:
+        return
+    if unlabelled.layout is not source.layout:
+        raise ValueError(f"training data are of kind {source.layout.name}, data.unlabelled {unlabelled.layout.name}")
+    if unlabelled.shape != source.shape:
+        raise ValueError(f"training samples have shape {source.shape}, unlabelled ones {unlabelled.shape}")
 
 
 def _identity(recipe: Recipe, sources: list[Source], device: torch.device) -> str:

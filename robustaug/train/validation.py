@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.attack import Attack
+from robustaug.attacks.text.attack import TextAttack
+from robustaug.attacks.text.driver import TextAttackResult
 from robustaug.data.source import Batch, Source, read
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
-from robustaug.train.feed import as_input
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 
@@ -61,7 +62,7 @@ class Validation:
 
     recipe: Recipe
     source: Source
-    attacks: list[Attack]
+    attacks: list[Attack | TextAttack]
     single_step: Attack | None
     device: torch.device
     processes: Processes
@@ -85,7 +86,7 @@ class Validation:
         correct, seen = torch.zeros(2, int(groups.max()) + 1, dtype=torch.float64)
         for batch in self._batches(torch.arange(len(self.source))):
             with torch.inference_mode():
-                x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
+                x, y = self.source.as_input(batch.image, self.device), batch.label.to(self.device)
                 right = (model(x).argmax(1) == y).cpu()
             correct.index_add_(0, groups[batch.position], right.double())
             seen.index_add_(0, groups[batch.position], torch.ones_like(right, dtype=torch.float64))
@@ -95,13 +96,15 @@ class Validation:
             figures["val_worst_group_accuracy"] = min(self._share(part, whole) for part, whole in by_group)
         return figures
 
-    def _robust_accuracy(self, model: Classifier, attacks: list[Attack]) -> float:
+    def _robust_accuracy(self, model: Classifier, attacks: Sequence[Attack | TextAttack]) -> float:
         stood = seen = 0
         for batch in self._batches(subset(len(self.source), self.recipe.validation_limit, self.recipe.seed)):
             keys = Keys.of(self.recipe.seed, batch.index).fold("validation").to(self.device)
-            x, y = as_input(batch.image.to(self.device)), batch.label.to(self.device)
+            x, y = self.source.as_input(batch.image, self.device), batch.label.to(self.device)
             results = [attack(model, x, y, keys=keys) for attack in attacks]
-            tried = torch.stack([result.tried for result in results]).all(0)
+            # an attack on texts comes to all of them
+            came = [torch.ones_like(r.success) if isinstance(r, TextAttackResult) else r.tried for r in results]
+            tried = torch.stack(came).all(0)
             fell = torch.stack([result.success for result in results]).any(0)
             stood += int((~fell & tried).sum())
             seen += int(tried.sum())

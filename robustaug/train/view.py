@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,14 +44,14 @@ class Unlabelled(NamedTuple):
     """Samples without labels that come with a batch, or with a part of one.
 
     Attributes:
-        x: (U, ...) float32 in [0, 1], augmented.
+        x: augmented, as `View.x`: (U, ...), or a list of U texts.
         strong: (U, ...), the same through the recipe's `strong` pipeline.
         keys: one a sample, of this step.
         ratio: how many come with each labelled sample in the whole batch, over all parts and processes.
     """
 
-    x: Tensor
-    strong: Tensor
+    x: Any
+    strong: Any
     keys: Keys
     ratio: float
 
@@ -77,7 +77,7 @@ class View:
     """One batch, or a part of one, on the device.
 
     Attributes:
-        x: (B, ...) float32 in [0, 1], augmented.
+        x: augmented samples as models take them: (B, ...) float32, images in [0, 1]; or a list of B texts.
         y: (B,) int64.
         position: (B,) int64 in [0, N), where the samples stand in the training source: rows of a loss's memory.
         keys: one a sample, of this epoch.
@@ -90,7 +90,7 @@ class View:
         clean_share: weight in [0, 1] of x beside x_adv, for losses of one prediction.
     """
 
-    x: Tensor
+    x: Any
     y: Tensor
     position: Tensor
     keys: Keys
@@ -98,7 +98,7 @@ class View:
     target: Tensor | None = None
     group: Tensor | None = None
     x_adv: Tensor | None = None
-    strong: tuple[Tensor, ...] = ()
+    strong: tuple[Any, ...] = ()
     unlabelled: Unlabelled | None = None
     clean_share: float = 0.0
     everywhere: Callable[[Tensor], Tensor] = lambda rows: rows
@@ -126,13 +126,14 @@ class View:
         return [self if size >= len(self) else self._rows(slice(i, i + size)) for i in range(0, len(self), size)]
 
     def blanked(self) -> View:
-        """Return a view of two samples of zeros that stand for none.
+        """Return a view of two samples of zeros, or two empty texts, that stand for none.
 
         A process that has no samples where others have some sends it through the model, since a loss may talk to the
         other processes; what comes of it does not count. Two, as batch normalisation needs more than one.
         """
 
-        by_sample = {f.name: _blank(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        by_sample = {key: _blank(value) for key, value in parts.items() if isinstance(value, Tensor | list)}
         return replace(
             self,
             **by_sample,
@@ -144,9 +145,8 @@ class View:
         )
 
     def _rows(self, rows: slice) -> View:
-        by_sample = {
-            f.name: value[rows] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor | Keys)
-        }
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        by_sample = {key: value[rows] for key, value in parts.items() if isinstance(value, Tensor | Keys | list)}
         unlabelled = None
         if self.unlabelled is not None:
             unlabelled = self.unlabelled.take(beside(rows, len(self), len(self.unlabelled.x)))
@@ -165,8 +165,8 @@ def pieces(count: int, parts: int) -> int:
     return -(-count // -(-count // parts)) if count else 0
 
 
-def _blank(rows: Tensor) -> Tensor:
-    return rows.new_zeros(2, *rows.shape[1:])
+def _blank(rows: Any) -> Any:
+    return ["", ""] if isinstance(rows, list) else rows.new_zeros(2, *rows.shape[1:])
 
 
 def _blank_keys(keys: Keys) -> Keys:
