@@ -126,13 +126,14 @@ class View:
         return [self if size >= len(self) else self._rows(slice(i, i + size)) for i in range(0, len(self), size)]
 
     def blanked(self) -> View:
-        """Return a view of two samples of zeros that stand for none.
+        """Return a view of two samples of zeros, or two empty texts, that stand for none.
 
         A process that has no samples where others have some sends it through the model, since a loss may talk to the
         other processes; what comes of it does not count. Two, as batch normalisation needs more than one.
         """
 
-        by_sample = {f.name: _blank(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        by_sample = {key: _blank(value) for key, value in parts.items() if isinstance(value, Tensor | list)}
         return replace(
             self,
             **by_sample,
@@ -164,8 +165,8 @@ def pieces(count: int, parts: int) -> int:
     return -(-count // -(-count // parts)) if count else 0
 
 
-def _blank(rows: Tensor) -> Tensor:
-    return rows.new_zeros(2, *rows.shape[1:])
+def _blank(rows: Any) -> Any:
+    return ["", ""] if isinstance(rows, list) else rows.new_zeros(2, *rows.shape[1:])
 
 
 def _blank_keys(keys: Keys) -> Keys:

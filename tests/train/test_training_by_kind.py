@@ -246,6 +246,8 @@ def test_further_views_of_texts_go_through_their_own_operators(reviews):
     assert len(view.strong) == 2
     assert view.x != view.strong[0] != view.strong[1]
     assert [part.x for part in view.split(3)] == [view.x[:11], view.x[11:22], view.x[22:]]
+    blank = view.blanked()
+    assert (blank.x, blank.strong, len(blank)) == (["", ""], (["", ""], ["", ""]), 2)
 
 
 DIGITS = {"train": {"data.digits": {"split": "train"}}, "validation": {"data.digits": {"split": "val"}}}
