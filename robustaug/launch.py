@@ -78,7 +78,9 @@ def joined(device: torch.device) -> Iterator[int]:
         yield dist.get_rank() if dist.is_initialized() else 0
         return
     meeting, rank, world = next(rendezvous("env://"))
-    store = PrefixStore(f"robustaug/{next(_joins)}", meeting)  # what an earlier group left must not be read
+    # what an earlier group left must not be read: of these processes, or of those that the launcher started anew
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"robustaug/{attempt}/{next(_joins)}", meeting)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     with _told_to_end():
