@@ -96,7 +96,14 @@ class Part:
 
 PARTS = {
     "adversarial": Part(
-        {"pgd_at": SMALL | {"epochs": 14, "attack": linf("attack.pgd", steps=2, step_size="6/255")}},
+        {
+            "pgd_at": SMALL
+            | {
+                "epochs": 13,
+                "attack": linf("attack.pgd", steps=2, step_size="6/255"),
+                "curriculum": {"epochs": 4, "start": 0.25},
+            }
+        },
         PGD10,
         {"pgd_at": {"clean_accuracy": "0.55", "robust_accuracy": "0.30"}},
     ),
