@@ -281,10 +281,10 @@ class _Run:
             checkpoints.save(self.folder / which / "model.safetensors", model, self._metadata(figures))
 
     def save(self) -> None:
-        """Store the state and the history."""
+        """Store the history, then the state, which is what training goes on from."""
         if self.stepper.processes.first:
-            self.state.write(self.folder / "last" / "state.safetensors", self.identity)
             write_history(self.folder / "history.parquet", self.state.history)
+            self.state.write(self.folder / "last" / "state.safetensors", self.identity)
 
     def _metadata(self, figures: Figures) -> dict[str, Any]:
         gate = {} if self.admitted is None else {"synthetic_gate": self.admitted.content()}

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -94,7 +95,10 @@ def test_bad_values_are_named(robustaug, written, tmp_path, override, message):
 def test_ctrl_c_leaves_a_run_that_continues_to_the_same_numbers(written, finished, tmp_path):
     command = [sys.executable, "-m", "robustaug.cli.main", "run", str(written / "experiment.yaml"), "--runs", tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # a job in a shell's background ignores Ctrl-C, and its children would
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, preexec_fn=hears, **pipes) as process:
         while process.poll() is None and not (tmp_path / "tiny/models/first/last/state.safetensors").exists():
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)

@@ -42,8 +42,17 @@ def start(folder: Path, runs: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "robustaug.cli.main", "run", str(folder / "experiment.yaml")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*command, "--runs", str(folder / runs)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, "--runs", str(folder / runs)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=hears_ctrl_c,
     )
+
+
+def hears_ctrl_c() -> None:
+    """Undo what a job in a shell's background inherits, and passes on: that it ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(folder: Path, runs: str) -> None:
