@@ -99,7 +99,7 @@ PARTS = {
         {
             "pgd_at": SMALL
             | {
-                "epochs": 13,
+                "epochs": 15,
                 "attack": linf("attack.pgd", steps=2, step_size="6/255"),
                 "curriculum": {"epochs": 4, "start": 0.25},
             }
@@ -117,7 +117,7 @@ PARTS = {
     ),
     "noise": Part(
         {
-            name: SMALL | {"epochs": 10, "augment": [], "loss": loss}
+            name: SMALL | {"epochs": 20, "augment": [], "loss": loss}
             for name, loss in {
                 "cross_entropy": "loss.cross_entropy",
                 "gce": "loss.gce",
