@@ -31,10 +31,11 @@ import torch
 from machine import describe, write_json
 
 from robustaug.config import validate
+from robustaug.data.opening import open_source
 from robustaug.evaluate import summary
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, run_suite
-from robustaug.evaluate.suite import Suite, make
+from robustaug.evaluate.suite import Suite
 from robustaug.train.recipe import Recipe
 from robustaug.train.trainer import train
 from robustaug.train.validation import Course, glance
@@ -193,7 +194,7 @@ def run(name: str, part: Part, options: argparse.Namespace, device: torch.device
             found[key]["augment_share"] = round(augment_share(trained.history), 4)
             models[key] = trained.model
         records = Records(Path(folder) / "judged", create=True)
-        run_suite(records, models, EvalData(make(sources["test"])), suite, device)
+        run_suite(records, models, EvalData(open_source(sources["test"])), suite, device)
         for key in models:
             found[key] |= {figure: round(value, 4) for figure, value in summary.figures(records, key).items()}
             if part.cue:

@@ -17,12 +17,13 @@ from pydantic import Field, model_validator
 import robustaug
 from robustaug import atomic, registry
 from robustaug.config import ConfigError, Strict, load
+from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.evaluate import summary
 from robustaug.evaluate.gates import GateResult, Limits, check_figures, check_gates
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
-from robustaug.evaluate.suite import Suite, make, spec_name
+from robustaug.evaluate.suite import Suite
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.models.fingerprint import model_fingerprint
@@ -177,7 +178,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     device = pick_device(experiment.device)
     test, others = experiment.data.test, (experiment.data.validation, experiment.data.train)
     # data and stored models first: a wrong path must not show only after hours of training
-    data = EvalData(make(test), *(None if spec is None else make(spec) for spec in others))
+    data = EvalData(open_source(test), *(None if spec is None else open_source(spec) for spec in others))
     obtained = {
         name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name))
         for name in sorted(experiment.models, key=plan.recipes.__contains__)
@@ -243,16 +244,9 @@ def load_model(source: ModelSource) -> Classifier:
     Raises:
         ValueError: the checkpoint does not say which model it belongs to and none is given.
     """
-    spec = source.model
-    if spec is None:
-        metadata = checkpoints.read_metadata(str(source.checkpoint))
-        spec = metadata.get("model")
-        if spec is None:
-            raise ValueError(f"{source.checkpoint} does not say which model it is for; give model as well")
-    model = make(spec)
-    if source.checkpoint is not None:
-        checkpoints.load_into(source.checkpoint, model)
-    return model.eval()
+    if source.checkpoint is None:
+        return registry.make(source.model, "model").eval()
+    return checkpoints.load(source.checkpoint, source.model)
 
 
 def _obtain(
@@ -330,9 +324,7 @@ def _unknown(specs: Mapping[str, Spec | None], kind: str) -> list[tuple[str, str
         if spec is None:
             continue
         try:
-            found = registry.lookup(spec_name(spec)).kind
-            if found != kind:
-                faults.append((key, f"{spec_name(spec)!r} is of kind {found!r}, not {kind!r}"))
+            registry.read_spec(spec, kind)
         except ValueError as error:
             faults.append((key, str(error)))
     return faults
@@ -377,7 +369,7 @@ def _describe_data(source: Source) -> dict[str, Any]:
 
 
 def _standing_limits(plan: Plan) -> list[str]:
-    attacks = sorted({spec_name(p.spec) for p in plan.suite.plans() if p.kind == "attack"})
+    attacks = sorted({registry.spec_name(p.spec) for p in plan.suite.plans() if p.kind == "attack"})
     limits = ["Figures hold for this test data; shifts other than the ones listed were not measured."]
     if attacks:
         limits.append(f"Robust accuracy is an upper bound: {', '.join(attacks)} may miss weaknesses that others find.")

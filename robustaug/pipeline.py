@@ -309,13 +309,7 @@ def build_operator(spec: Any) -> Operator:
     """
     if isinstance(spec, Operator):
         return spec
-    name, params = (spec, None) if isinstance(spec, str) else _single_item(spec)
-    entry = registry.lookup(name)
-    if entry.kind not in ("operator", "combinator"):
-        raise ValueError(f"{name!r} is of kind {entry.kind!r}; a pipeline takes operators and combinators")
-    if params is not None and not isinstance(params, Mapping):
-        raise ValueError(f"{name!r}: its parameters must be a mapping, got {params!r}")
-    return entry.factory(**(params or {}))
+    return registry.make(spec, "operator", "combinator")
 
 
 def save_params(path: str | PathLike[str], params: Params) -> None:
@@ -437,13 +431,6 @@ def _short(spec: dict[str, Any]) -> Any:
     """`{name: {}}` -> `name`."""
     [(name, params)] = spec.items()
     return spec if params else name
-
-
-def _single_item(spec: Any) -> tuple[str, Any]:
-    if not isinstance(spec, Mapping) or len(spec) != 1:
-        raise ValueError(f"an operator reads `name` or `name: {{parameter: value}}`, got {spec!r}")
-    [(name, params)] = spec.items()
-    return str(name), params
 
 
 def _flatten(params: Params, prefix: str = "") -> list[tuple[str, Tensor]]:

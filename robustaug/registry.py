@@ -13,7 +13,7 @@ import importlib.metadata
 import pkgutil
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar, cast
@@ -181,6 +181,39 @@ def create(name: str, /, **params: Any) -> Any:
         TypeError: unknown or missing parameter.
     """
     return lookup(name).factory(**params)
+
+
+def read_spec(spec: Any, *kinds: str) -> tuple[Entry, dict[str, Any]]:
+    """Return what `name` or `{name: parameters}` means: the entry, and the parameters that are given for it.
+
+    Args:
+        kinds: such as "source"; it must be of one of them, or of any when left out.
+
+    Raises:
+        ValueError: another form, an unknown name, or another kind.
+    """
+    if not isinstance(spec, str) and not (isinstance(spec, Mapping) and len(spec) == 1):
+        raise ValueError(f"must read `name` or `{{name: parameters}}`, got {spec!r}")
+    name, params = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))
+    entry = lookup(str(name))
+    if kinds and entry.kind not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        shown = f"; `robustaug ops list --kind {kinds[0]}` shows those there are"
+        raise ValueError(f"{entry.name!r} is of kind {entry.kind!r}, not {wanted}{shown}")
+    if params is not None and not isinstance(params, Mapping):
+        raise ValueError(f"{entry.name!r}: its parameters must be a mapping, got {params!r}")
+    return entry, dict(params or {})
+
+
+def spec_name(spec: Any) -> str:
+    """Return the name in `name` or `{name: parameters}`; see `read_spec`."""
+    return read_spec(spec)[0].name
+
+
+def make(spec: Any, *kinds: str) -> Any:
+    """Make the registered thing that `name` or `{name: parameters}` describes; see `read_spec` and `create`."""
+    entry, params = read_spec(spec, *kinds)
+    return entry.factory(**params)
 
 
 def list(kind: str | None = None, modality: str | None = None, tag: str | None = None) -> builtins.list[str]:  # noqa: A001

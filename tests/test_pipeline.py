@@ -170,8 +170,8 @@ def test_every_mistake_is_named_with_its_place():
         r"pipeline[0]: unknown name 'image.rotat'; did you mean 'image.rotate'",
         r"pipeline[1]: image.rotate has no parameter 'angle'; did you mean 'angle_deg'?",
         r"pipeline[2][1]: image.brightness: factor must be >= 0, got -1",
-        r"pipeline[2][2]: 'attack.pgd' is of kind 'attack'; a pipeline takes operators and combinators",
-        r"pipeline[3]: an operator reads `name` or `name: {parameter: value}`",
+        r"pipeline[2][2]: 'attack.pgd' is of kind 'attack', not 'operator' or 'combinator'",
+        r"pipeline[3]: must read `name` or `{name: parameters}`",
         r"pipeline[4]: 'image.contrast': its parameters must be a mapping, got 3",
     ]
     assert len(lines) == len(expected)
@@ -191,7 +191,7 @@ def test_every_mistake_is_named_with_its_place():
         (lambda: Pipeline("image.invert"), "`of` must be a list of operators, got 'image.invert'"),
         (lambda: Pipeline([], p=2), r"p must be in \[0, 1\], got 2"),
         (lambda: build("image.invert"), "pipeline: must be a list of operators, got str"),
-        (lambda: build_operator({"image.invert": {}, "image.rotate": {}}), "an operator reads `name`"),
+        (lambda: build_operator({"image.invert": {}, "image.rotate": {}}), "must read `name`"),
     ],
 )
 def test_bad_combinators(make, message):

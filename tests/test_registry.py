@@ -1,6 +1,7 @@
 """Names: making, listing, registering, mistaking them, and third parties' plug-ins."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,28 @@ def scratch():
     yield
     registry._entries.clear()
     registry._entries.update(before)
+
+
+def test_a_spec_is_a_name_or_a_name_with_parameters():
+    assert registry.spec_name({"data.digits": None}) == registry.spec_name("data.digits") == "data.digits"
+    entry, params = registry.read_spec({"data.digits": {"split": "val"}}, "model", "source")
+    assert (entry.name, params) == ("data.digits", {"split": "val"})
+    assert len(registry.make({"data.digits": {"split": "val"}})) == 297
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"data.digits": {}, "data.photos": {}}, "must read `name` or `{name: parameters}`, got {'data.digits'"),
+        (3, "must read `name` or `{name: parameters}`, got 3"),
+        ({"data.digits": 3}, "'data.digits': its parameters must be a mapping, got 3"),
+        ("image.rotate", "'image.rotate' is of kind 'operator', not 'model' or 'source'; `robustaug ops list --kind "),
+        ("data.digit", "unknown name 'data.digit'; did you mean 'data.digits'"),
+    ],
+)
+def test_specs_of_another_form_or_kind_are_refused(spec, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        registry.read_spec(spec, "model", "source")
 
 
 def test_create_passes_parameters_on():

@@ -19,7 +19,7 @@ from robustaug.attacks.losses import LOSSES
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import AttackResult, State
 from robustaug.attacks.threat import NORMS, Ball, Threat
-from robustaug.config import parse_ratio
+from robustaug.parameters import check_choice, check_count, check_number, created, spec_of
 from robustaug.registry import check_parameters
 from robustaug.rng import Keys
 
@@ -182,65 +182,6 @@ class Attack:
             if not 0 < size < math.inf:
                 raise ValueError(f"{self.name}: step_size must be > 0, got {step_size!r}")
             object.__setattr__(self, "step_size", size)
-
-
-def spec_of(attack: Any, **usual: Any) -> dict[str, Any]:
-    """Return {name: parameters that differ from the defaults}; `usual` holds defaults that are not in the fields."""
-    defaults = {f.name: f.default for f in fields(attack)} | usual
-    params = {key: plain(getattr(attack, key)) for key in defaults}
-    return {attack.name: {key: value for key, value in params.items() if value != plain(defaults[key])}}
-
-
-def created(spec: dict[str, Any]) -> str:
-    """Return the call that makes the attack of a spec, as Python reads it."""
-    [(name, params)] = spec.items()
-    return f"robustaug.create({', '.join([repr(name), *(f'{k}={written(v)}' for k, v in params.items())])})"
-
-
-def plain(value: Any) -> Any:
-    """Return a parameter as YAML and JSON can hold it: tuples and tensors as lists."""
-    if isinstance(value, Tensor):
-        return value.tolist()
-    return [plain(v) for v in value] if isinstance(value, tuple | list) else value
-
-
-def written(value: Any) -> str:
-    """Return a parameter as Python reads it: what repr writes, but for infinities."""
-    if isinstance(value, float) and math.isinf(value):
-        return f"float('{value}')"
-    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else repr(value)
-
-
-def check_count(name: str, key: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number >= `least`.
-
-    Raises:
-        ValueError: names the value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: {key} must be a whole number >= {least}, got {value!r}")
-
-
-def check_choice(name: str, key: str, value: Any, known: Any) -> None:
-    """Refuse a word that is not known.
-
-    Raises:
-        ValueError: names what is allowed.
-    """
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}: {key} must be one of {', '.join(map(repr, known))}, got {value!r}")
-
-
-def check_number(name: str, key: str, value: Any) -> float:
-    """Read a number or a fraction such as "2/255".
-
-    Raises:
-        ValueError: neither.
-    """
-    number = parse_ratio(value)
-    if isinstance(number, bool) or not isinstance(number, int | float) or math.isnan(number):
-        raise ValueError(f"{name}: {key} must be a number or a fraction such as '2/255', got {value!r}")
-    return float(number)
 
 
 def _box(name: str, box: Any) -> tuple[Any, Any]:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from robustaug.attacks.apgd import APGD, APGDT
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.ensemble import told_apart
 from robustaug.attacks.fab import FAB, FABT
 from robustaug.attacks.session import Session
 from robustaug.attacks.square import Square
 from robustaug.attacks.state import State
+from robustaug.parameters import check_choice
 from robustaug.registry import register
 
 VERSIONS = ("standard", "plus", "rand")

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.nearest import begin, draw_nearer, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.tradeoff import first_search, searched
 from robustaug.attacks.verify import broken
+from robustaug.parameters import check_choice
 from robustaug.registry import register
 
 

@@ -13,7 +13,7 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.session import Session
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
-from robustaug.registry import Entry, lookup, register
+from robustaug.registry import Entry, read_spec, register
 
 SHARED = ("norm", "targeted", "box")
 
@@ -82,14 +82,13 @@ def named(where: str, spec: Any) -> tuple[Entry, dict[str, Any]]:
     Raises:
         ValueError: neither form, or no such attack; begins with `where`.
     """
-    form = isinstance(spec, dict) and len(spec) == 1 and isinstance(next(iter(spec.values())), dict | None)
-    if not isinstance(spec, str) and not form:
-        raise ValueError(f"{where} must be a name or {{name: parameters}}, got {spec!r}")
-    [(name, params)] = [(spec, None)] if isinstance(spec, str) else spec.items()
-    entry = lookup(name)
-    if entry.kind != "attack" or entry.modality == "text":
-        raise ValueError(f"{where} must be an attack on tensors, got {name!r}")
-    return entry, dict(params or {})
+    try:
+        entry, params = read_spec(spec, "attack")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if entry.modality == "text":
+        raise ValueError(f"{where} must be an attack on tensors, got {entry.name!r}")
+    return entry, params
 
 
 def told_apart(attacks: Sequence[Attack]) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.face import nearest_face
 from robustaug.attacks.losses import margin_to
 from robustaug.attacks.nearest import conclude, draw_nearer, nothing_yet, remember, unit
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
 from robustaug.attacks.verify import broken
+from robustaug.parameters import check_choice
 from robustaug.registry import register
 
 CANDIDATES = 64

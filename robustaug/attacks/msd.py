@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import torch
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import check_eps, read_eps
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS, Threat, per_row
+from robustaug.parameters import check_choice
 from robustaug.registry import register
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from robustaug.attacks.adam import adam
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.probes import ask_each, chunks
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import per_row
+from robustaug.parameters import check_choice
 from robustaug.registry import register
 from robustaug.rng import uniform_field
 

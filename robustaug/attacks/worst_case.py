@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, check_choice
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.draws import Draws
 from robustaug.attacks.parameters import Parameters
 from robustaug.attacks.replay import check_unit_box, cut, same
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS, Ball, per_row
 from robustaug.ops.operator import Operator
+from robustaug.parameters import check_choice
 from robustaug.registry import lookup, register
 
 SEARCHES = ("grid", "random", "gradient")

@@ -22,7 +22,8 @@ def plan(recipe: Recipe, config: Path, suite: Path, test: str, device: str) -> P
             the hours that training takes.
     """
     from robustaug.config import load, parse_yaml, validate
-    from robustaug.evaluate.suite import Suite, make
+    from robustaug.data.opening import open_source
+    from robustaug.evaluate.suite import Suite
     from robustaug.experiment import Experiment, Plan
 
     data = {"test": parse_yaml(test, "--test")}
@@ -33,5 +34,5 @@ def plan(recipe: Recipe, config: Path, suite: Path, test: str, device: str) -> P
         models = {"before": {"model": recipe.model, "checkpoint": recipe.checkpoint}} | models
     content = {"name": recipe.name, "data": data, "models": models, "suite": str(suite), "device": device}
     experiment = validate(content, Experiment, "options")
-    make(experiment.data.test)
+    open_source(experiment.data.test)
     return Plan(experiment, load(suite, Suite), {"after": recipe})

@@ -19,16 +19,4 @@ def open_source(spec: Any) -> Source:
         TypeError: an unknown or missing parameter.
         FileNotFoundError: the data is not where it should be.
     """
-    if isinstance(spec, Source):
-        return spec
-    if isinstance(spec, str):
-        spec = {spec: None}
-    if not isinstance(spec, dict) or len(spec) != 1:
-        raise ValueError(f"a source reads `name` or `{{name: parameters}}`, got {spec!r}")
-    [(name, params)] = spec.items()
-    entry = registry.lookup(str(name))
-    if entry.kind != "source":
-        raise ValueError(f"{name!r} is of kind {entry.kind!r}, not a source; sources are {registry.list('source')}")
-    if params is not None and not isinstance(params, dict):
-        raise ValueError(f"{name!r}: its parameters must be a mapping, got {params!r}")
-    return entry.factory(**(params or {}))
+    return spec if isinstance(spec, Source) else registry.make(spec, "source")

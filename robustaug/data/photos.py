@@ -12,6 +12,7 @@ from robustaug.data.decode import check_form, to_pixels
 from robustaug.data.fingerprint import digest
 from robustaug.data.images import InMemory
 from robustaug.data.source import Source
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import Keys
 
@@ -33,7 +34,7 @@ def photos(size: int = 32, channels: int = 3, n: int = 500, seed: int = 0) -> So
         ValueError: an argument out of range.
     """
     check_form(size, channels)
-    check_count("data.photos", n)
+    check_count("data.photos", "n", n)
     from sklearn.datasets import load_sample_images
 
     data: Any = load_sample_images()
@@ -51,12 +52,6 @@ def photos(size: int = 32, channels: int = 3, n: int = 500, seed: int = 0) -> So
         [name.removesuffix(".jpg").rpartition("/")[2] for name in data.filenames],
         fingerprint=digest("photos", pixels, labels),
     )
-
-
-def check_count(name: str, n: int) -> None:
-    """Refuse a number of samples below 1."""
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"{name}: n must be a whole number >= 1, got {n!r}")
 
 
 def _patch(picture: Image.Image, size: int, channels: int, draw: np.ndarray) -> torch.Tensor:

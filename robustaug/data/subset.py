@@ -7,6 +7,7 @@ from typing import Any
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.data.splits import limit
+from robustaug.parameters import check_count
 from robustaug.registry import register
 
 
@@ -28,7 +29,6 @@ def subset(of: Any, per_class: int, seed: int = 0) -> Source:
         ValueError: `of` is no source, or per_class < 1.
     """
     whole = open_source(of)
-    if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
-        raise ValueError(f"data.subset: per_class must be a whole number >= 1, got {per_class!r}")
+    check_count("data.subset", "per_class", per_class)
     chosen = limit(whole.labels, whole.classes, per_class, seed)
     return whole.subset(chosen, f"{whole.name}/{per_class} a class")

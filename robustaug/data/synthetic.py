@@ -12,8 +12,8 @@ from torch import Tensor
 
 from robustaug.data.fingerprint import digest
 from robustaug.data.images import InMemory
-from robustaug.data.photos import check_count
 from robustaug.data.source import Source
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import Keys, normal_field
 
@@ -36,10 +36,8 @@ def synthetic(size: int = 32, channels: int = 3, n: int = 500, seed: int = 0) ->
     Raises:
         ValueError: an argument out of range.
     """
-    for field, value in (("size", size), ("channels", channels)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"data.synthetic: {field} must be a whole number >= 1, got {value!r}")
-    check_count("data.synthetic", n)
+    for key, value in (("size", size), ("channels", channels), ("n", n)):
+        check_count("data.synthetic", key, value)
     pixels = torch.empty((n, channels, size, size), dtype=torch.uint8)
     labels = torch.arange(n) % len(_KINDS)
     for label, (kind, draw) in enumerate(_KINDS.items()):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from robustaug.data.fingerprint import digest
-from robustaug.data.photos import check_count
 from robustaug.data.series import FilledGaps
 from robustaug.data.source import Source
 from robustaug.data.splits import choose, parts_of
 from robustaug.data.store import Held
 from robustaug.ops.signal.series import SERIES
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import Keys, normal_field
 
@@ -50,10 +50,8 @@ def waves(
     Raises:
         ValueError: an argument out of range.
     """
-    for field, value, least in (("classes", classes, 2), ("channels", channels, 1), ("steps", steps, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"data.waves: {field} must be a whole number >= {least}, got {value!r}")
-    check_count("data.waves", n)
+    for key, value, least in (("classes", classes, 2), ("channels", channels, 1), ("steps", steps, 2), ("n", n, 1)):
+        check_count("data.waves", key, value, least)
     if not 0 <= noise < math.inf:
         raise ValueError(f"data.waves: noise must be >= 0 and finite, got {noise!r}")
     labels = torch.arange(n) % classes

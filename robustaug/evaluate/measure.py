@@ -23,9 +23,10 @@ from robustaug.attacks.driver import are_probabilities
 from robustaug.attacks.execution import Execution
 from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of, unfit
 from robustaug.attacks.state import AttackResult, AttackWarning
+from robustaug.data.opening import open_source
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
-from robustaug.evaluate.suite import Plan, make, make_attack, spec_name
+from robustaug.evaluate.suite import Plan, make_attack
 from robustaug.models.classifier import Classifier
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.tabular.table import TABLES, check_in_place
@@ -278,7 +279,7 @@ def _masking(bench: Bench, plan: Plan) -> Measured:
         raise ValueError("the source holds no readable sample; see the quarantine list")
     x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
     keys = Keys.of(plan.seed, index).fold(plan.scenario)
-    threat, eps = threat_of(make(plan.spec), plan.severity)
+    threat, eps = threat_of(make_attack(plan.spec), plan.severity)
     surrogate = next((other for other in bench.others if not unfit(other, bench.model, x)), None)
     found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, surrogate, bench.batch_size)
     columns: Columns = {
@@ -308,7 +309,7 @@ def attackable(model: Classifier, x: Tensor) -> nn.Module:
 
 def _shaped_as(shape: tuple[int, ...], spec: Any) -> dict[str, Any]:
     """Return the spec of a source with the test data's size and channels, where it takes them and names none."""
-    name = spec_name(spec)
+    name = registry.spec_name(spec)
     given = (spec[name] or {}) if isinstance(spec, dict) else {}
     wanted: dict[str, Any] = {}
     if len(shape) == 3:
@@ -319,7 +320,7 @@ def _shaped_as(shape: tuple[int, ...], spec: Any) -> dict[str, Any]:
 
 
 def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
-    foreign = make(_shaped_as(bench.test.shape, plan.spec))
+    foreign = open_source(_shaped_as(bench.test.shape, plan.spec))
     if foreign.layout is not bench.test.layout or foreign.shape != bench.test.shape:
         raise ValueError(
             f"scenario {plan.scenario!r}: its samples have shape {foreign.shape}, the test data {bench.test.shape}, of "

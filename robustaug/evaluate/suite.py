@@ -215,19 +215,6 @@ class Plan(NamedTuple):
     basis: str = ""
 
 
-def spec_name(spec: Any) -> str:
-    """Return the name of `name` or `{name: parameters}`.
-
-    Raises:
-        ValueError: neither form.
-    """
-    if isinstance(spec, str):
-        return spec
-    if isinstance(spec, dict) and len(spec) == 1:
-        return str(next(iter(spec)))
-    raise ValueError(f"must read `name` or `{{name: parameters}}`, got {spec!r}")
-
-
 def check_known(spec: Any) -> None:
     """Refuse a name that is not registered, or that of an attack on texts: models here take images.
 
@@ -236,15 +223,9 @@ def check_known(spec: Any) -> None:
     """
     if spec is None:
         return
-    entry = registry.lookup(spec_name(spec))
+    entry, _ = registry.read_spec(spec)
     if entry.kind == "attack" and entry.modality == "text":
         raise ValueError(f"{entry.name!r} attacks texts, not images; call it on a list of texts instead")
-
-
-def make(spec: Any) -> Any:
-    """Create the registered thing that `name` or `{name: parameters}` describes."""
-    name = spec_name(spec)
-    return registry.create(name, **((spec[name] or {}) if isinstance(spec, dict) else {}))
 
 
 def make_judge(spec: Any) -> Attack | TextAttack:
@@ -253,7 +234,7 @@ def make_judge(spec: Any) -> Attack | TextAttack:
     Raises:
         ValueError, TypeError: as `make_attack`.
     """
-    attack = make(spec)
+    attack = registry.make(spec)
     return attack if isinstance(attack, TextAttack) else make_attack(spec)
 
 
@@ -264,11 +245,10 @@ def make_attack(spec: Any, eps: Any = None) -> Attack:
         ValueError: an unknown name, a budget given twice, or a refused value.
         TypeError: something that is no attack on tensors, or an unknown parameter.
     """
-    name = spec_name(spec)
-    params = (spec[name] or {}) if isinstance(spec, dict) else {}
+    entry, params = registry.read_spec(spec)
     if eps is not None and "eps" in params:
-        raise ValueError(f"{name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
-    attack = make({name: params if eps is None else params | {"eps": eps}})
+        raise ValueError(f"{entry.name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
+    attack = entry.factory(**(params if eps is None else params | {"eps": eps}))
     if not isinstance(attack, Attack):
-        raise TypeError(f"{name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
+        raise TypeError(f"{entry.name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
     return attack

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustaug import atomic
+from robustaug import atomic, registry
 from robustaug.models.classifier import Classifier
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -85,6 +85,24 @@ def load_into(path: str | Path, model: nn.Module) -> dict[str, Any]:
         )
     module.load_state_dict(stored)
     return metadata
+
+
+def load(path: str | Path, spec: Any = None) -> Classifier:
+    """Make the model that a checkpoint is of, with its weights, in eval mode.
+
+    Args:
+        path: of the checkpoint.
+        spec: the model as `name` or `{name: parameters}`; checkpoints of robustaug know their own.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_into`; or the file does not say which model it is for and none is given.
+    """
+    spec = read_metadata(path).get("model") if spec is None else spec
+    if spec is None:
+        raise ValueError(f"{path} does not say which model it is for; give the model as well")
+    model = registry.make(spec, "model")
+    load_into(path, model)
+    return model.eval()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from robustaug.models.classifier import Classifier
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -40,8 +41,7 @@ def mlp(
         ValueError: a number out of range; in use, rows of another length.
     """
     for key, value, least in (("features", features, 1), ("classes", classes, 2), *(("widths", w, 1) for w in widths)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"model.mlp: {key} must be a whole number >= {least}, got {value!r}")
+        check_count("model.mlp", key, value, least)
     if not 0 <= dropout < 1:
         raise ValueError(f"model.mlp: dropout must be in [0, 1), got {dropout!r}")
     with torch_seed(seed):

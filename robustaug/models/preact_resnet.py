@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustaug.models.classifier import Classifier
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -61,8 +62,7 @@ def preact_resnet18(
         ValueError: a number out of range.
     """
     for key, value, least in (("channels", channels, 1), ("classes", classes, 2), ("width", width, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"model.preact_resnet18: {key} must be a whole number >= {least}, got {value!r}")
+        check_count("model.preact_resnet18", key, value, least)
     with torch_seed(seed):
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         before = width

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from robustaug.models.classifier import Classifier
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -28,8 +29,7 @@ def series_cnn(channels: int = 1, classes: int = 2, width: int = 16, seed: int =
         ValueError: a number out of range.
     """
     for key, value, least in (("channels", channels, 1), ("classes", classes, 2), ("width", width, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"model.series_cnn: {key} must be a whole number >= {least}, got {value!r}")
+        check_count("model.series_cnn", key, value, least)
     with torch_seed(seed):
         layers: list[nn.Module] = []
         before = channels

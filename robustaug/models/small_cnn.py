@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from robustaug.models.classifier import Classifier
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -32,8 +33,7 @@ def small_cnn(channels: int = 1, classes: int = 10, width: int = 16, size: int =
         ("width", width, 1),
         ("size", size, 1),
     ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"model.small_cnn: {key} must be a whole number >= {least}, got {value!r}")
+        check_count("model.small_cnn", key, value, least)
     with torch_seed(seed):
         layers: list[nn.Module] = []
         before = channels

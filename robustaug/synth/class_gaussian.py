@@ -15,9 +15,9 @@ from torch import Tensor
 from robustaug.data import open_source
 from robustaug.data.fingerprint import digest
 from robustaug.data.images import InMemory
-from robustaug.data.photos import check_count
 from robustaug.data.source import Source, batches
 from robustaug.data.splits import apportion
+from robustaug.parameters import check_count
 from robustaug.registry import register
 from robustaug.rng import Keys
 
@@ -40,9 +40,8 @@ def class_gaussian(of: Any, n: int = 1000, components: int = 20, seed: int = 0) 
     Raises:
         ValueError: an argument out of range, pictures of more than 4,096 values, or a class of one sample.
     """
-    check_count("synth.class_gaussian", n)
-    if not isinstance(components, int) or components < 1:
-        raise ValueError(f"synth.class_gaussian: components must be a whole number >= 1, got {components!r}")
+    for key, value in (("n", n), ("components", components)):
+        check_count("synth.class_gaussian", key, value)
     source = open_source(of)
     source.check_images("synth.class_gaussian")
     if math.prod(source.shape) > _MOST_VALUES:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from robustaug.data.loader import AugmentedLoader
 from robustaug.data.source import Batch, Source, read
-from robustaug.evaluate.suite import make
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.operator import Params, joined
 from robustaug.ops.tabular.table import TABLES, Table, check_in_place
 from robustaug.pipeline import Pipeline, build, fitted
+from robustaug.registry import make
 from robustaug.rng import Keys, endless
 from robustaug.synth.mixture import Mixture
 from robustaug.train.laps import Laps

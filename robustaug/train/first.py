@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from robustaug.data.source import batches
-from robustaug.evaluate.suite import make
 from robustaug.models import checkpoints
 from robustaug.train.view import Facts
 
@@ -29,14 +28,7 @@ def shares_by(checkpoint: str, facts: Facts, name: str) -> Tensor:
         FileNotFoundError: no such checkpoint.
         ValueError: the checkpoint does not say what model it is for, or that has other classes.
     """
-    try:
-        spec = checkpoints.read_metadata(checkpoint).get("model")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: no checkpoint at {checkpoint}; train the first model first") from None
-    if spec is None:
-        raise ValueError(f"{name}: {checkpoint} does not say which model it is for; use one of `robustaug train`")
-    model = make(spec).to(facts.device).eval()
-    checkpoints.load_into(checkpoint, model)
+    model = checkpoints.load(checkpoint).to(facts.device)
     shares = torch.full((len(facts.labels), facts.classes), 1 / facts.classes)
     for batch in batches(facts.source, BATCH):
         with torch.inference_mode():

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.attack import check_count, check_number, created, spec_of
+from robustaug.parameters import check_count, check_number, created, spec_of
 from robustaug.registry import check_parameters
 from robustaug.train.view import Facts, View
 
@@ -23,8 +23,8 @@ Memory = dict[str, Tensor]
 class Loss:
     """Base of losses. A subclass is a registered frozen dataclass.
 
-    A loss of one prediction and its label defines `per_class`; whatever looks at more (two predictions, further
-    views, groups) defines `__call__`.
+    A loss of one prediction and its label defines `per_class`, or takes the cross-entropy that stands here; whatever
+    looks at more (two predictions, further views, groups) defines `__call__`.
     """
 
     name: ClassVar[str] = ""
@@ -58,8 +58,9 @@ class Loss:
         return ()
 
     def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        """Return (B, K): the loss if class k were true, from logits (B, K) float32."""
-        raise NotImplementedError(f"{type(self).__name__} must define per_class or __call__")
+        """Return (B, K): the loss if class k were true, from logits (B, K) float32; cross-entropy by default."""
+        del memory
+        return -logits.log_softmax(1)
 
     def of(self, logits: Tensor, view: View, memory: Memory) -> Tensor:
         """Return the loss (B,) of predictions (B, K) of the view's samples; soft labels count by their shares."""

@@ -11,7 +11,7 @@ from robustaug import registry
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
-from robustaug.evaluate.suite import check_known, make, make_attack, make_judge, spec_name
+from robustaug.evaluate.suite import make_attack, make_judge
 from robustaug.pipeline import build
 from robustaug.train.loss import Loss
 from robustaug.train.schedule import Curriculum, Optimizer
@@ -165,18 +165,13 @@ class Recipe(Strict):
     @field_validator("model", "mix")
     @classmethod
     def _known(cls, spec: Any, info: Any) -> Any:
-        check_known(spec)
-        wanted = {"model": "model", "mix": "mixer"}[info.field_name]
-        if spec is not None and (found := registry.lookup(spec_name(spec)).kind) != wanted:
-            raise ValueError(f"{spec_name(spec)!r} is of kind {found!r}, not {wanted!r}")
+        if spec is not None:
+            registry.read_spec(spec, {"model": "model", "mix": "mixer"}[info.field_name])
         return spec
 
     @field_validator("loss")
     @classmethod
     def _makes_a_loss(cls, spec: Any) -> Any:
-        check_known(spec)
-        if (found := registry.lookup(spec_name(spec)).kind) != "loss":
-            raise ValueError(f"{spec_name(spec)!r} is of kind {found!r}, not 'loss'")
         _made(spec)
         return spec
 
@@ -249,8 +244,8 @@ def _listed(spec: Spec | list[Spec] | None) -> list[Spec]:
     return [] if spec is None else spec if isinstance(spec, list) else [spec]
 
 
-def _made(spec: Any) -> Any:
+def _made(spec: Any) -> Loss:
     try:
-        return make(spec)
+        return registry.make(spec, "loss")
     except TypeError as error:
         raise ValueError(str(error)) from None

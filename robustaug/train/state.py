@@ -67,12 +67,10 @@ class State:
             "scalars": json.dumps(scalars),
             "scaler": json.dumps(self.scaler.state_dict()),
         }
-        with atomic.replacing(
-            path
-        ) as aside:  # clones: safetensors refuses tensors that share memory, as tied weights do
-            save_file(
-                {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, aside, metadata
-            )
+        # clones: safetensors refuses tensors that share memory, as tied weights do
+        stored = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+        with atomic.replacing(path) as aside:
+            save_file(stored, aside, metadata)
 
     def read(self, path: Path, identity: str) -> None:
         """Load what `write` stored at `path`; nothing changes where there is no file.

@@ -148,7 +148,8 @@ class Stepper:
             parts = self._parts(replace(view, x_adv=x_adv), counts)
             total = self._updated([[part] for part in parts], sum(counts))
             if x_adv.grad is not None:
-                x_adv = ball.climb(x_adv.detach(), x_adv.grad, eps)
+                # no number at all where the scale that fp16 tries first is too large
+                x_adv = ball.climb(x_adv.detach(), x_adv.grad.nan_to_num(), eps)
         return total
 
     @contextlib.contextmanager

@@ -24,10 +24,8 @@ from torch.amp.grad_scaler import GradScaler
 
 import robustaug
 from robustaug import atomic, launch
-from robustaug.attacks.attack import Attack
-from robustaug.attacks.inputs import check_eps
+from robustaug.data.opening import open_source
 from robustaug.data.source import Source
-from robustaug.evaluate.suite import make, spec_name
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.models.fingerprint import model_fingerprint
@@ -35,9 +33,9 @@ from robustaug.models.nested import seeded
 from robustaug.models.text_classifier import TextClassifier
 from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
+from robustaug.train.checks import check_fit
 from robustaug.train.feed import Feed
 from robustaug.train.history import write_history
-from robustaug.train.kinds import check_kinds
 from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
@@ -135,16 +133,14 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     """Make and check everything that training needs."""
     if recipe.data is None:
         raise ValueError(f"recipe {recipe.name!r} names no data; add data.train=... and data.validation=...")
-    source, held_back = make(recipe.data.train), make(recipe.data.validation)
-    unlabelled = None if recipe.data.unlabelled is None else make(recipe.data.unlabelled)
+    source, held_back = open_source(recipe.data.train), open_source(recipe.data.validation)
+    unlabelled = None if recipe.data.unlabelled is None else open_source(recipe.data.unlabelled)
     model = initial_model(recipe).to(device)
-    check_kinds(recipe, model, source)
-    _check_data(recipe, source, held_back)
+    check_fit(recipe, model, source, held_back, unlabelled)
     if isinstance(model, TextClassifier):
         model.meet(source.fetch(range(len(source)))[0].image)
     if recipe.checkpoint is not None:
         checkpoints.load_into(recipe.checkpoint, model)
-    _check_classes(model, source)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.compile:
@@ -158,8 +154,6 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     groups, names = _groups(source, recipe.data.groups)
     feed = Feed(recipe, source, unlabelled, groups, classes, device, processes, laps, mixture)
     facts = Facts(source, source.labels, classes, groups, names, recipe.epochs, len(feed), device)
-    _check_needs(recipe, loss.needs, loss.may_use)
-    _check_unlabelled(source, unlabelled)
     optimizer = recipe.optimizer.make(model)
     average = None if recipe.averaging is None else averaged(model, recipe.averaging)
     scaler = GradScaler(device.type, enabled=PRECISIONS.get(recipe.precision) is torch.float16)
@@ -322,56 +316,6 @@ def _groups(source: Source, columns: list[str]) -> tuple[Tensor | None, tuple[st
     )
     names, numbers = np.unique(rows, return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, names))
-
-
-def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
-    # what is too much depends, for most norms, on the size of a sample
-    for attack in (*recipe.make_attacks(), *recipe.judges()[0]):
-        if isinstance(attack, Attack):
-            try:
-                check_eps(attack.eps, attack.threat, math.prod(source.shape))
-            except ValueError as error:
-                raise ValueError(f"{attack.name}: {error}") from None
-    if recipe.batch_size > len(source):
-        raise ValueError(f"batch_size is {recipe.batch_size} but the training data has only {len(source)} samples")
-    if source.classes != validation.classes:
-        raise ValueError(
-            f"training and validation data name different classes: {source.classes[:5]} and {validation.classes[:5]}"
-        )
-    if source.shape != validation.shape:
-        raise ValueError(f"training samples have shape {source.shape}, validation samples {validation.shape}")
-    if source.layout is not validation.layout:
-        raise ValueError(f"training data are of kind {source.layout.name}, validation data {validation.layout.name}")
-
-
-def _check_classes(model: Classifier, source: Source) -> None:
-    classes = model.num_classes
-    if classes is not None and classes < len(source.classes):
-        raise ValueError(
-            f"the model has {classes} outputs, the data {len(source.classes)} classes; set the model's `classes`"
-        )
-
-
-def _check_needs(recipe: Recipe, needs: frozenset[str], may_use: frozenset[str]) -> None:
-    assert recipe.data is not None
-    name = spec_name(recipe.loss)
-    if recipe.select == "worst_group" and not recipe.data.groups:
-        raise ValueError("select is worst_group; name the columns that make groups: data.groups: [class, background]")
-    if "group" in needs and not recipe.data.groups:
-        raise ValueError(f"{name} looks at groups; name the columns that make them: data.groups: [class, background]")
-    if "unlabelled" in needs and recipe.data.unlabelled is None:
-        raise ValueError(f"{name} learns from samples without labels; add data.unlabelled")
-    if "unlabelled" not in needs | may_use and recipe.data.unlabelled is not None:
-        raise ValueError(f"{name} has no use for data.unlabelled; remove it, or take loss.consistency or loss.vat")
-
-
-def _check_unlabelled(source: Source, unlabelled: Source | None) -> None:
-    if unlabelled is None:
-        return
-    if unlabelled.layout is not source.layout:
-        raise ValueError(f"training data are of kind {source.layout.name}, data.unlabelled {unlabelled.layout.name}")
-    if unlabelled.shape != source.shape:
-        raise ValueError(f"training samples have shape {source.shape}, unlabelled ones {unlabelled.shape}")
 
 
 def _identity(recipe: Recipe, sources: list[Source], device: torch.device) -> str:

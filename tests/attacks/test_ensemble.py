@@ -87,8 +87,8 @@ def test_norm_box_and_target_are_shared():
     [
         ({"attacks": []}, "attacks must be a list of at least one attack"),
         ({"attacks": "attack.pgd"}, "attacks must be a list"),
-        ({"attacks": [3]}, r"attacks\[0\] must be a name or {name: parameters}, got 3"),
-        ({"attacks": ["image.rotate"]}, r"attacks\[0\] must be an attack on tensors, got 'image.rotate'"),
+        ({"attacks": [3]}, r"attacks\[0\]: must read `name` or `{name: parameters}`, got 3"),
+        ({"attacks": ["image.rotate"]}, r"attacks\[0\]: 'image\.rotate' is of kind 'operator', not 'attack'"),
         ({"attacks": ["attack.ensemble"]}, "no ensemble itself"),
         ({"attacks": ["attack.fgsm", {"attack.pgd": {"eps": 0.1}}]}, r"attacks\[1\]: eps is the ensemble's"),
         ({"attacks": ["attack.pdg"]}, "did you mean 'attack.pgd'"),

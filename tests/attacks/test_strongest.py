@@ -72,7 +72,7 @@ def test_a_claim_is_one_of_its_own_norm():
     [
         ({"attacks": []}, "attacks must be a list of at least one attack"),
         ({"attacks": "attack.pgd"}, "attacks must be a list"),
-        ({"attacks": ["image.rotate"]}, r"attacks\[0\] must be an attack on tensors, got 'image.rotate'"),
+        ({"attacks": ["image.rotate"]}, r"attacks\[0\]: 'image\.rotate' is of kind 'operator', not 'attack'"),
         ({"attacks": [{"attack.pgd": {"box": [0, 2]}}]}, r"attacks\[0\]: box is shared by all"),
         ({"attacks": ["attack.ensemble"]}, "must be one attack that takes steps"),
         ({"attacks": ["attack.ddn"]}, "an attack with a budget and one start, got 'attack.ddn'"),

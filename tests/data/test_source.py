@@ -260,11 +260,11 @@ class TestOpenSource:
     @pytest.mark.parametrize(
         ("spec", "error", "message"),
         [
-            (["data.digits"], ValueError, "a source reads `name`"),
-            ({"data.digits": {}, "data.photos": {}}, ValueError, "a source reads `name`"),
+            (["data.digits"], ValueError, "must read `name`"),
+            ({"data.digits": {}, "data.photos": {}}, ValueError, "must read `name`"),
             ({"data.digits": "train"}, ValueError, "must be a mapping, got 'train'"),
             ("data.digts", ValueError, "did you mean 'data.digits'"),
-            ("image.brightness", ValueError, "of kind 'operator', not a source"),
+            ("image.brightness", ValueError, "of kind 'operator', not 'source'"),
             ({"data.digits": {"spilt": "train"}}, TypeError, "spilt"),
         ],
     )

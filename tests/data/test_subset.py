@@ -22,8 +22,8 @@ def test_few_of_each_class_are_chosen_at_random():
     ("params", "words"),
     [
         ({"of": DIGITS, "per_class": 0}, "per_class must be a whole number >= 1, got 0"),
-        ({"of": "image.rotate", "per_class": 1}, "of kind 'operator', not a source"),
-        ({"of": {"data.digits": {}, "data.photos": {}}, "per_class": 1}, "a source reads `name`"),
+        ({"of": "image.rotate", "per_class": 1}, "of kind 'operator', not 'source'"),
+        ({"of": {"data.digits": {}, "data.photos": {}}, "per_class": 1}, "must read `name`"),
         ({"of": "data.digit", "per_class": 1}, "did you mean 'data.digits'"),
     ],
 )

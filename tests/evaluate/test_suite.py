@@ -1,7 +1,7 @@
 import pytest
 
 from robustaug.config import ConfigError, validate
-from robustaug.evaluate.suite import Suite, make, spec_name
+from robustaug.evaluate.suite import Suite
 
 
 def suite(**scenarios):
@@ -94,10 +94,3 @@ def test_the_same_cell_twice_is_refused():
 def test_reseeding_shifts_every_scenario():
     first = suite(a={"operators": ["image.brightness"], "severities": [1], "seeds": [0, 1]})
     assert [p.seed for p in first.reseeded(10).plans() if p.kind == "operator"] == [10, 11]
-
-
-def test_specs():
-    assert spec_name({"data.digits": None}) == spec_name("data.digits") == "data.digits"
-    assert len(make({"data.digits": {"split": "val"}})) > 0
-    with pytest.raises(ValueError, match="must read `name`"):
-        spec_name({"a": {}, "b": {}})

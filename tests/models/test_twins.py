@@ -33,7 +33,7 @@ def test_the_first_is_what_the_model_alone_would_be(tmp_path):
 def test_what_would_be_no_twins_is_refused():
     with pytest.raises(ValueError, match="both networks would begin the same"):
         robustaug.create("model.twins", of={"model.small_cnn": {"seed": 1}})
-    with pytest.raises(ValueError, match="of kind 'source', not a model"):
+    with pytest.raises(ValueError, match="of kind 'source', not 'model'"):
         robustaug.create("model.twins", of="data.digits")
     with pytest.raises(ValueError, match="small_cnn is one network; two are needed"):
         pair_of(robustaug.create("model.small_cnn"))

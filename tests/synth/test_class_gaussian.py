@@ -41,7 +41,7 @@ def test_values_it_cannot_work_with_are_refused():
             {"of": {"data.photos": {"size": 64, "n": 4}}},
             r"4096 values, those of photos have shape \(3, 64, 64\)",
         ),
-        ({"of": "attack.pgd"}, "not a source"),
+        ({"of": "attack.pgd"}, "not 'source'"),
     ):
         with pytest.raises(ValueError, match=message):
             robustaug.create("synth.class_gaussian", **({"of": DIGITS} | bad))

@@ -114,5 +114,5 @@ def test_a_wrong_share_or_limit_is_named(synthetic, message):
 
 
 def test_a_source_that_is_none_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'attack\.pgd' is of kind 'attack', not a source"):
+    with pytest.raises(ValueError, match=r"'attack\.pgd' is of kind 'attack', not 'source'"):
         trainer.train(mixed({"source": "attack.pgd"}), tmp_path, CPU)

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from robustaug import registry
 from robustaug.attacks.adapters.question import Question
 from robustaug.attacks.ask import Ask
-from robustaug.attacks.attack import Attack, plain
+from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import read_eps
 from robustaug.attacks.session import Spent
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS
+from robustaug.parameters import plain
 from robustaug.registry import Entry, check_parameters, did_you_mean
 
 _OURS = {

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robustaug.attacks.attack import check_choice, check_count, check_number, created, spec_of
 from robustaug.attacks.losses import margin
 from robustaug.attacks.text import driver
 from robustaug.attacks.text.asking import TextAsk
@@ -19,6 +18,7 @@ from robustaug.attacks.text.driver import TextAttackResult
 from robustaug.attacks.text.search import Candidate, Task, replaced
 from robustaug.attacks.text.sentence import Sentence
 from robustaug.ops.text.wordnet import FUNCTION_WORDS
+from robustaug.parameters import check_choice, check_count, check_number, created, spec_of
 from robustaug.registry import check_parameters
 from robustaug.rng import Keys
 

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robustaug.attacks.attack import check_number
 from robustaug.attacks.text import synonyms
 from robustaug.attacks.text.asking import Slope, TextAsk, Vocabulary
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.attacks.text.search import Candidate, Task, replaced
 from robustaug.ops.text.wordnet import cased
+from robustaug.parameters import check_number
 from robustaug.registry import register
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from robustaug.registry import register
 from robustaug.train.loss import Loss, Memory, divergence
-from robustaug.train.losses.cross_entropy import CrossEntropy
 from robustaug.train.view import View
 
 
@@ -46,9 +45,6 @@ class Consistency(Loss):
         self.check_number("weight")
         self.check_number("threshold", most=1)
         self.check_number("temperature")
-
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return CrossEntropy().per_class(logits, memory)
 
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         supervised, others = super().__call__(model, view, memory), view.unlabelled

@@ -41,9 +41,6 @@ class Elr(Loss):
     def memory(self, facts: Facts) -> Memory:
         return {"targets": torch.zeros(len(facts.labels), facts.classes, device=facts.device)}
 
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return -logits.log_softmax(1)
-
     def of(self, logits: Tensor, view: View, memory: Memory) -> Tensor:
         shares = logits.float().softmax(1).clamp(LEAST, 1 - LEAST)
         targets = memory["targets"]

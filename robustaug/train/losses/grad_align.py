@@ -49,10 +49,6 @@ class GradAlign(Loss):
         check_eps(eps, Threat(NORMS["Linf"]))
         object.__setattr__(self, "eps", eps)
 
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        """Return (B, K): the cross-entropy if class k were true, from logits (B, K) float32."""
-        return -logits.log_softmax(1)
-
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         return super().__call__(model, view, memory) + self.strength * self.turn(model, view)
 

@@ -45,9 +45,6 @@ class GroupDro(Loss):
         counts = torch.bincount(facts.groups, minlength=len(facts.group_names)).to(facts.device, torch.float32)
         return {"weights": torch.full_like(counts, 1 / len(counts)), "handicap": self.adjustment / counts.sqrt()}
 
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return -logits.log_softmax(1)
-
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         losses = super().__call__(model, view, memory)
         assert view.group is not None

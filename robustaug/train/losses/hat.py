@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.tpgd import divergence
-from robustaug.evaluate.suite import check_known, make
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
-from robustaug.registry import register
+from robustaug.registry import read_spec, register
 from robustaug.train.loss import Loss, Memory, cross_entropy
 from robustaug.train.view import Facts, View
 
@@ -51,7 +50,8 @@ class Hat(Loss):
     def __post_init__(self) -> None:
         if not isinstance(self.helper, str):
             raise TypeError(f"{self.name}: helper must be the path of a checkpoint, got {self.helper!r}")
-        check_known(self.helper_model)
+        if self.helper_model is not None:
+            read_spec(self.helper_model, "model")
         self.check_number("beta")
         self.check_number("gamma")
         self.check_number("reach", least=1)
@@ -83,9 +83,4 @@ class Hat(Loss):
                 f"{self.name}: name the checkpoint of an ordinarily trained model as helper; "
                 "`robustaug train configs/train/digits_standard.yaml` makes one for digits"
             )
-        spec = checkpoints.read_metadata(self.helper).get("model") if self.helper_model is None else self.helper_model
-        if spec is None:
-            raise ValueError(f"{self.name}: {self.helper} does not say which model it is for; set helper_model")
-        model = make(spec)
-        checkpoints.load_into(self.helper, model)
-        return model.eval().requires_grad_(False)
+        return checkpoints.load(self.helper, self.helper_model).requires_grad_(False)

@@ -49,8 +49,5 @@ class Jtt(Loss):
         weights = torch.where(wrong, self.times, 1.0)
         return {"weights": (weights / weights.mean()).to(facts.device)}
 
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return -logits.log_softmax(1)
-
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         return super().__call__(model, view, memory) * memory["weights"][view.position]

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from robustaug.registry import register
 from robustaug.rng import normal_field
 from robustaug.train.loss import Loss, Memory
-from robustaug.train.losses.cross_entropy import CrossEntropy
 from robustaug.train.view import View
 
 
@@ -31,9 +30,6 @@ class Smoothing(Loss):
 
     def __post_init__(self) -> None:
         self.check_number("sigma")
-
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return CrossEntropy().per_class(logits, memory)
 
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         noise = float(self.sigma) * normal_field(view.keys.fold("smoothing").rows(), view.x.shape[1:]).to(view.x.dtype)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from robustaug.registry import register
 from robustaug.rng import Keys, normal_field
 from robustaug.train.loss import Loss, Memory, divergence
-from robustaug.train.losses.cross_entropy import CrossEntropy
 from robustaug.train.view import View
 
 
@@ -52,9 +51,6 @@ class VirtualAdversarial(Loss):
         for key in ("weight", "entropy"):
             self.check_number(key)
         self.check_count("iterations")
-
-    def per_class(self, logits: Tensor, memory: Memory) -> Tensor:
-        return CrossEntropy().per_class(logits, memory)
 
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         supervised, others = super().__call__(model, view, memory), view.unlabelled

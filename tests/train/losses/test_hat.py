@@ -41,7 +41,7 @@ def test_it_is_trades_and_what_the_helper_sees_beyond(tmp_path):
 
 def test_a_helper_that_others_stored_is_described_beside_it(tmp_path):
     path, _ = stored(tmp_path / "helper.safetensors", metadata={})
-    with pytest.raises(ValueError, match="does not say which model it is for; set helper_model"):
+    with pytest.raises(ValueError, match="does not say which model it is for; give the model as well"):
         robustaug.create("loss.hat", helper=path).memory(FACTS)
     assert robustaug.create("loss.hat", helper=path, helper_model=SPEC).memory(FACTS) == {}
 
