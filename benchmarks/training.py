@@ -167,17 +167,16 @@ def main() -> None:
     options = parser.parse_args()
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    results = {}
     for name in options.only:
         part = PARTS[name]
         if (part.cuda and device.type != "cuda") or (part.relabel and options.cifar10n is None):
             print(f"{name}: left out, it needs {'CUDA' if part.cuda else '--cifar10n'}", file=sys.stderr)
             continue
-        results[name] = run(name, part, options, device)
-    if options.json:
-        path = Path(options.json)
-        before = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
-        write_json(options.json, {"benchmark": "training", "parts": before | results})
+        result = run(name, part, options, device)
+        if options.json:  # after each part: another may fail hours later
+            path = Path(options.json)
+            before = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+            write_json(options.json, {"benchmark": "training", "parts": before | {name: result}})
 
 
 def run(name: str, part: Part, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

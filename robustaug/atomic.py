@@ -18,6 +18,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     On any error the temporary file is removed and what stood at `path` is untouched.
 
+    Raises:
+        OSError: what the disk said, with the name `path`, which not every library tells.
+
     >>> with replacing("/tmp/robustaug-doctest.txt") as aside:
     ...     _ = aside.write_text("whole")
     """
@@ -32,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         aside.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
         aside.replace(target)
-    except SafetensorError as error:  # whatever the disk said, it raises its own kind
+    except (OSError, SafetensorError) as error:  # safetensors raises its own kind, whatever the disk said
         raise OSError(f"{target} cannot be written ({error})") from error
     finally:
         aside.unlink(missing_ok=True)

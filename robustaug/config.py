@@ -16,7 +16,8 @@ from robustaug.registry import did_you_mean
 class Strict(BaseModel):
     """Base of every config: unknown keys are errors, values are not changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # an endless box must not become null in what is stored of a config
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -46,6 +46,11 @@ def wanted() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def restarted() -> bool:
+    """Whether torchrun started the processes anew after one had ended (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def local_device(name: str) -> str:
     """Return the device of this process: among several "auto" and "cuda" mean the GPU of its local rank."""
     if not wanted():

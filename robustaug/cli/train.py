@@ -52,7 +52,7 @@ def train(
         )
         folder = runs / recipe.name
         if rank == 0:
-            if fresh:
+            if fresh and not launch.restarted():  # what a restart finds is its own
                 outcome.set_aside(folder)
             held.enter_context(locked(folder))
         launch.wait()  # until the folder is there

@@ -22,10 +22,11 @@ def averaged(model: Classifier, settings: Averaging) -> AveragedModel:
 
     @torch.no_grad()
     def blend(average: Any, current: Any, count: Tensor | int) -> None:
-        keep = min(settings.decay, (1 + int(count)) / (10 + int(count)))
+        seen = torch.as_tensor(count, dtype=torch.float32)  # stays where it is: looking at it would wait for the device
+        keep = ((1 + seen) / (10 + seen)).clamp_max(settings.decay)
         for mean, value in zip(average, current, strict=True):
             # counters, such as those of batch normalisation, are taken over
-            mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+            mean.lerp_(value, (1 - keep).to(mean)) if mean.is_floating_point() else mean.copy_(value)
 
     return AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.inputs import check_eps
@@ -97,6 +98,20 @@ def _check_needs(recipe: Recipe) -> None:
         raise ValueError(f"{name} learns from samples without labels; add data.unlabelled")
     if "unlabelled" not in needs | loss.may_use and recipe.data.unlabelled is not None:
         raise ValueError(f"{name} has no use for data.unlabelled; remove it, or take loss.consistency or loss.vat")
+
+
+def check_groups(recipe: Recipe, trained: Sequence[str], judged: Sequence[str]) -> None:
+    """Refuse to judge by the worst group where validation lacks one that there is in training.
+
+    Raises:
+        ValueError: names the first.
+    """
+    missing = [group for group in trained if group not in judged]
+    if recipe.select == "worst_group" and missing:
+        raise ValueError(
+            f"select is worst_group, but the validation data hold no sample of group {missing[0]!r}; take validation "
+            "data with all groups, or other data.groups"
+        )
 
 
 def _check_unlabelled(source: Source, unlabelled: Source | None) -> None:

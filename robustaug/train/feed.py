@@ -9,6 +9,7 @@ Legend: B samples, K classes, N samples of the source.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,8 @@ class Feed:
         laps: Laps,
         mixture: Mixture | None = None,
     ) -> None:
-        self.recipe, self.source, self.unlabelled, self.groups = recipe, source, unlabelled, groups
+        self.recipe, self.source, self.unlabelled = recipe, source, unlabelled
+        self.groups = None if groups is None else groups.to(device)
         self.classes, self.device, self.processes, self.laps = classes, device, processes, laps
         self.mixture = mixture or Mixture(source, len(source))
         self.views = recipe.make_loss().views
@@ -71,15 +73,30 @@ class Feed:
         chunks = self.mixture.batches(self.recipe.batch_size, self.recipe.seed, epoch)
         shares = [self.processes.share(chunk.tolist()) for chunk in chunks[first:]]
         unlabelled = self._unlabelled([len(chunk) for chunk in chunks], epoch, first)
-        for step, batch in enumerate(self._augmented(read(self.source, shares, self.recipe.workers), epoch), first):
-            yield self._view(batch, next(unlabelled, None), epoch, step)
+        batches = read(self.source, shares, self.recipe.workers)
+        for step, (batch, keys) in enumerate(self._augmented(batches, epoch), first):
+            yield self._view(batch, keys, next(unlabelled, None), epoch, step)
 
-    def _augmented(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
+    def _augmented(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Keys]]:
+        """Yield augmented batches on the device, and keys on the processor, where asking for them waits for nothing."""
         if self.source.layout is not IMAGES:
-            return (self._changed(batch, Keys.of(self.recipe.seed, batch.index, epoch)) for batch in batches)
-        loader = AugmentedLoader(batches, self.augment, self.device, self.recipe.seed)
+            for batch in batches:
+                keys = Keys.of(self.recipe.seed, batch.index, epoch)
+                changed = self._changed(batch, keys)
+                # rows may have been drawn anew
+                yield changed, Keys.of(self.recipe.seed, changed.index.cpu(), epoch)
+            return
+        plain: deque[Keys] = deque()
+
+        def noted() -> Iterator[Batch]:
+            for batch in batches:
+                plain.append(Keys.of(self.recipe.seed, batch.index, epoch))
+                yield batch
+
+        loader = AugmentedLoader(noted(), self.augment, self.device, self.recipe.seed)
         loader.set_epoch(epoch)
-        return iter(loader)
+        for batch in loader:
+            yield batch, plain.popleft()
 
     def _changed(self, batch: Batch, keys: Keys) -> Batch:
         """Return a batch of anything augmented, on the device."""
@@ -118,8 +135,7 @@ class Feed:
             [strong] = self._strong(changed, x, [keys])
             yield Unlabelled(x, strong, keys.to(self.device), count / sizes[step])
 
-    def _view(self, batch: Batch, unlabelled: Unlabelled | None, epoch: int, step: int) -> View:
-        keys = Keys.of(self.recipe.seed, batch.index.cpu(), epoch)
+    def _view(self, batch: Batch, keys: Keys, unlabelled: Unlabelled | None, epoch: int, step: int) -> View:
         x, y, target = self.source.as_input(batch.image, self.device), batch.label, None
         if self.mixer is not None and len(x):
             with self.laps.of("augment"):
@@ -133,12 +149,11 @@ class Feed:
             keys.to(self.device),
             epoch + step / len(self),
             target,
-            None if self.groups is None else self.groups[batch.position.cpu()].to(self.device),
-            None,
-            strong,
-            unlabelled,
-            self.recipe.clean_share,
-            self.processes.gather,
+            None if self.groups is None else self.groups[batch.position],
+            strong=strong,
+            unlabelled=unlabelled,
+            clean_share=self.recipe.clean_share,
+            everywhere=self.processes.gather,
         )
 
     def _strong(self, batch: Batch, x: Any, keys: Sequence[Keys]) -> tuple[Any, ...]:

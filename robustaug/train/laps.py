@@ -13,20 +13,23 @@ import torch
 class Laps:
     """Seconds by what took them: of the processor, or on CUDA of the stream that the work was put on.
 
-    Work in the block of another part counts for the inner one alone.
+    Work in the block of another part counts for the inner one alone. What runs beside the steps, on another stream, is
+    counted in full, although steps need not wait for it.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
-        self._open: list[str] = []
+        self._open: list[tuple[str, object]] = []
 
     @contextlib.contextmanager
     def of(self, part: str) -> Iterator[None]:
         """Count the block's time for `part`."""
-        outer = self._open[-1] if self._open else None
-        self._open.append(part)
+        # on a stream of its own, the inner work takes nothing from the time of the outer one
+        stream = torch.cuda.current_stream() if self._cuda else None
+        outer = self._open[-1][0] if self._open and self._open[-1][1] == stream else None
+        self._open.append((part, stream))
         begun = self._mark()
         try:
             yield

@@ -37,6 +37,8 @@ class Loss:
     """How many views of each sample through the recipe's `strong` pipeline it looks at."""
     one_prediction: ClassVar[bool] = True
     """Judges x_adv where there is an attack and x otherwise, so that `clean_share` has a meaning."""
+    norm: ClassVar[str | None] = None
+    """The only norm of attacks that it is for; any where None."""
     twice: ClassVar[bool] = False
     """Differentiates through a gradient, which compiled networks do not allow."""
 

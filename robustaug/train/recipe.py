@@ -9,12 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from robustaug import registry
 from robustaug.attacks.attack import Attack
+from robustaug.attacks.pgd import PGD
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
 from robustaug.evaluate.suite import make_attack, make_judge
 from robustaug.pipeline import build
 from robustaug.train.loss import Loss
-from robustaug.train.schedule import Curriculum, Optimizer
+from robustaug.train.schedule import Curriculum, Optimizer, refuse_unused
 from robustaug.train.synthetic import Synthetic
 from robustaug.train.tracking import Tracking
 
@@ -42,7 +43,7 @@ class TrainData(Strict):
 
     @model_validator(mode="after")
     def _used(self) -> TrainData:
-        if self.unlabelled is None and "unlabelled_ratio" in self.model_fields_set:
+        if self.unlabelled is None and self.unlabelled_ratio != 1:
             raise ValueError("unlabelled_ratio is given but there are no such samples; add `unlabelled:`")
         return self
 
@@ -74,6 +75,11 @@ class Averaging(Strict):
     kind: Literal["ema", "swa"] = "ema"
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     from_epoch: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _used(self) -> Averaging:
+        refuse_unused(self, self.kind, {"decay": "ema", "from_epoch": "swa"})
+        return self
 
 
 class Guard(Strict):
@@ -108,7 +114,8 @@ class Recipe(Strict):
             (Shafahi et al. 2019, arXiv:1904.12843); of the attack only norm, eps and box count then.
         weight_perturbation: see `WeightPerturbation`.
         validation_attack: judges epochs by robust accuracy, one on texts where the data are; of several a sample must
-            withstand all; the training attacks when left out.
+            withstand all. When left out the training attacks, but for those that take one step: a model may learn to
+            withstand just that step, so PGD of 10 steps in their norm, eps and box judges in their place.
         validation_limit: at most this many validation samples, a seeded random choice, are attacked each epoch.
         epochs: passes over the training data.
         batch_size: samples an update, over all processes.
@@ -180,7 +187,10 @@ class Recipe(Strict):
     def _makes_attacks(cls, spec: Any, info: Any) -> Any:
         for one in _listed(spec):
             try:
-                (make_attack if info.field_name == "attack" else make_judge)(one)
+                if info.field_name == "validation_attack":
+                    make_judge(one)
+                else:
+                    _check_trainable(make_attack(one))
             except TypeError as error:
                 raise ValueError(str(error)) from None
         return spec
@@ -214,6 +224,11 @@ class Recipe(Strict):
             )
         if (self.curriculum or self.replays > 1) and any(math.isinf(attack.eps) for attack in self.make_attacks()):
             raise ValueError("curriculum and replays need attacks with a budget; give each an eps, such as eps: 8/255")
+        for key, part in (("averaging", self.averaging), ("weight_perturbation", self.weight_perturbation)):
+            if part is not None and part.from_epoch >= self.epochs:
+                raise ValueError(f"{key}.from_epoch is {part.from_epoch} of {self.epochs} epochs, so it never begins")
+        if loss.norm is not None and any(attack.norm != loss.norm for attack in self.make_attacks()):
+            raise ValueError(f"{loss.name} is for attacks in {loss.norm}; give it one, such as attack.fgsm")
         if self.data is not None and self.data.synthetic is not None:
             self.data.synthetic.check_ratio(self.batch_size)
         if self.guard is not None and self.checkpoint is None:
@@ -235,9 +250,24 @@ class Recipe(Strict):
     def judges(self) -> tuple[list[Attack | TextAttack], Attack | None]:
         """Return what attacks validation samples, and the training's own attack if it takes fewer steps: just one."""
         trained = self.make_attacks()
-        judges = [make_judge(spec) for spec in _listed(self.validation_attack)] or [*trained]
+        judges = [make_judge(spec) for spec in _listed(self.validation_attack)] or [*map(_of_more_steps, trained)]
         most = max((judge.steps for judge in judges if isinstance(judge, Attack)), default=0)
         return judges, trained[0] if len(trained) == 1 and trained[0].steps == 1 < most else None
+
+
+def _check_trainable(attack: Attack) -> None:
+    """Refuse an attack that has no last point to train on, or several."""
+    if type(attack).pursue is not Attack.pursue:
+        raise ValueError(f"{attack.name} runs others in turn and has no point of its own; train with one of them")
+    if attack.restarts != 1:
+        raise ValueError(f"{attack.name}: training takes one start a sample; set restarts to 1, not {attack.restarts}")
+
+
+def _of_more_steps(attack: Attack) -> Attack:
+    """Return PGD for an attack of one step within a norm ball, and any other as it is."""
+    if attack.steps > 1 or attack.norm not in PGD.norms or math.isinf(attack.eps):
+        return attack
+    return PGD(norm=attack.norm, eps=attack.eps, box=attack.box)
 
 
 def _listed(spec: Spec | list[Spec] | None) -> list[Spec]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustaug.config import Strict
 
@@ -35,6 +36,12 @@ class Optimizer(Strict):
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     clip: Annotated[float, Field(gt=0)] | None = None
 
+    @model_validator(mode="after")
+    def _used(self) -> Optimizer:
+        refuse_unused(self, self.name, {"momentum": "sgd"})
+        refuse_unused(self, self.schedule, {"warmup": "one_cycle", "milestones": "step", "factor": "step"})
+        return self
+
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of one step of `steps`."""
         if self.schedule == "constant":
@@ -58,6 +65,20 @@ class Optimizer(Strict):
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
+
+
+def refuse_unused(settings: Strict, chosen: str, used_by: Mapping[str, str]) -> None:
+    """Refuse fields that what was chosen does not look at.
+
+    Args:
+        used_by: which choice each field belongs to.
+
+    Raises:
+        ValueError: names the first field with another value than its default.
+    """
+    for key, choice in used_by.items():
+        if choice != chosen and getattr(settings, key) != type(settings).model_fields[key].default:
+            raise ValueError(f"{key} is for {choice}, {chosen} does not look at it; leave it out")
 
 
 class Curriculum(Strict):

@@ -30,6 +30,7 @@ class State:
         step: of the next step within its epoch.
         loss: sum of the losses of this epoch's samples so far, float64.
         seen: how many those were.
+        seconds: that this epoch took up to `step`.
         start: figures of the checkpoint that training began at.
         history: figures of each finished epoch.
         stopped: why training ended before its time; empty otherwise.
@@ -44,11 +45,12 @@ class State:
     step: int = 0
     loss: float = 0.0
     seen: int = 0
+    seconds: float = 0.0
     start: Figures = field(default_factory=dict)
     history: list[Figures] = field(default_factory=list)
     stopped: str = ""
 
-    _PLAIN = ("epoch", "step", "loss", "seen", "start", "history", "stopped")
+    _PLAIN = ("epoch", "step", "loss", "seen", "seconds", "start", "history", "stopped")
 
     def write(self, path: Path, identity: str) -> None:
         """Store the state, whole or not at all."""

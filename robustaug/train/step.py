@@ -81,16 +81,14 @@ class Stepper:
             return [[part] for part in parts]
         with self.laps.of("attack"), self._autocast():
             self.model.eval()  # batch statistics must not follow the attack's intermediate points
-            return [
-                [replace(part, x_adv=self._points(attack, part, number)) for number, attack in enumerate(self.attacks)]
-                for part in parts
-            ]
+            return [[self._at(attack, part, number) for number, attack in enumerate(self.attacks)] for part in parts]
 
-    def _points(self, attack: Attack, view: View, number: int) -> Tensor:
+    def _at(self, attack: Attack, view: View, number: int) -> View:
+        """Return the view with an attack's points."""
         if view.blank:
-            return view.x
-        keys = view.keys.fold("attack").fold(number)
-        return perturb(attack, self.model, view.x, view.shown, keys, eps=self._eps(attack, view))
+            return replace(view, x_adv=view.x)
+        keys, eps = view.keys.fold("attack").fold(number), self._eps(attack, view)
+        return replace(view, x_adv=perturb(attack, self.model, view.x, view.shown, keys, eps=eps), eps=eps)
 
     def _eps(self, attack: Attack, view: View) -> float:
         share = 1.0 if self.recipe.curriculum is None else self.recipe.curriculum.share(view.epoch)
@@ -139,7 +137,8 @@ class Stepper:
         begins at its own random start, so that a step depends on its samples alone.
         """
         [attack] = self.attacks
-        eps = torch.full((len(view),), self._eps(attack, view), dtype=torch.float64, device=self.device)
+        view = replace(view, eps=self._eps(attack, view))
+        eps = torch.full((len(view),), view.eps, dtype=torch.float64, device=self.device)
         ball = attack.threat.around(view.x, eps)
         x_adv = ball.start(view.keys.fold("attack"))
         total = torch.zeros((), dtype=torch.float64, device=self.device)

@@ -33,7 +33,7 @@ from robustaug.models.nested import seeded
 from robustaug.models.text_classifier import TextClassifier
 from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
-from robustaug.train.checks import check_fit
+from robustaug.train.checks import check_fit, check_groups
 from robustaug.train.feed import Feed
 from robustaug.train.history import write_history
 from robustaug.train.laps import Laps
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
         best: figures of the best epoch; those of `start` where the guard let none through.
         start: figures of the checkpoint that training began at, if any.
         history: figures of each epoch.
-        seconds: that training took.
+        seconds: that its epochs took, kills and what was repeated after them left out.
         stopped: why it ended before its time; empty otherwise.
     """
 
@@ -146,6 +146,8 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     if recipe.compile:
         model.module.compile()
     processes, laps, loss = Processes.of_group(), Laps(device), recipe.make_loss()
+    judged_groups, judged_names = _groups(held_back, recipe.data.groups)
+    check_groups(recipe, _groups(source, recipe.data.groups)[1], judged_names)
     mixture, admitted = mixed(recipe.data.synthetic, source, held_back, folder, processes.first)
     source = mixture.source
     tracking = recipe.tracking if processes.first else Tracking()
@@ -159,7 +161,6 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     scaler = GradScaler(device.type, enabled=PRECISIONS.get(recipe.precision) is torch.float16)
     memory = loss.memory(facts)
     attacks = recipe.make_attacks()
-    judged_groups, _ = _groups(held_back, recipe.data.groups)
     validation = Validation(recipe, held_back, *recipe.judges(), device, processes, judged_groups)
     stepper = Stepper(recipe, model, loss, memory, attacks, optimizer, scaler, average, device, processes, laps)
     state = State(model, optimizer, scaler, average, memory)
@@ -200,8 +201,8 @@ class _Run:
     def epoch(self) -> None:
         """Run the epoch that the state has come to, or the rest of it, and judge it."""
         recipe, state, laps = self.recipe, self.state, self.stepper.laps
-        started, before = time.perf_counter(), laps.seconds()
-        self._steps()
+        started, before = time.perf_counter() - state.seconds, laps.seconds()
+        self._steps(started)
         judged = self._judged()
         figures = {"epoch": float(state.epoch), "loss": state.loss / max(state.seen, 1)} | self.validation(judged)
         figures |= {"lr": self.stepper.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
@@ -211,11 +212,12 @@ class _Run:
         if verdict.best:
             self.keep("best", judged, figures)
         self.keep("last", judged, figures)
-        state.epoch, state.step, state.loss, state.seen, state.stopped = state.epoch + 1, 0, 0.0, 0, verdict.stop
+        state.epoch, state.step, state.loss, state.seen, state.seconds = state.epoch + 1, 0, 0.0, 0, 0.0
+        state.stopped = verdict.stop
         # the state is written last: a kill before it repeats the steps since, and writes the same files again
         self.save()
 
-    def _steps(self) -> None:
+    def _steps(self, started: float) -> None:
         state, steps = self.state, len(self.feed)
         total = torch.tensor(state.loss, dtype=torch.float64, device=self.stepper.device)
         course = self.course
@@ -231,6 +233,7 @@ class _Run:
                 state.loss = float(total)
                 self._check_finite(weights=saving)
             if due and state.step < steps:
+                state.seconds = time.perf_counter() - started
                 self.save()
                 saved = time.monotonic()
             if state.step < steps:  # the last one is told of with the epoch's figures

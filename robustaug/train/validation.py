@@ -160,12 +160,19 @@ def judge(recipe: Recipe, history: list[Figures], start: Figures) -> Verdict:
 
 
 def best_epoch(recipe: Recipe, history: list[Figures], start: Figures) -> int | None:
-    """Return the position of the epoch to keep, the first of equals; None where the guard lets none through."""
+    """Return the position of the epoch to keep, the first of equals; None where the guard lets none through.
+
+    An epoch at which the alarm of `overfits_one_step` sounds is never kept.
+    """
 
     def worth(figures: Figures) -> tuple[float, ...]:
         return merit(figures, recipe.select)
 
-    candidates = [position for position, one in enumerate(history) if allowed(recipe, one, start)]
+    candidates = [
+        position
+        for position, one in enumerate(history)
+        if allowed(recipe, one, start) and not overfits_one_step(history[: position + 1])
+    ]
     best = max(candidates, key=lambda position: worth(history[position]), default=None)
     if best is not None and recipe.guard is not None and worth(history[best]) <= worth(start):
         return None
@@ -205,7 +212,8 @@ def overfits_one_step(history: list[Figures]) -> str:
         return one["val_single_step_accuracy"] - one["val_robust_accuracy"]
 
     fell = best["val_robust_accuracy"] - newest["val_robust_accuracy"]
-    if fell < ROBUST_FALL or gap(newest) - gap(best) < ROBUST_FALL:
+    rose = newest["val_single_step_accuracy"] - best["val_single_step_accuracy"]
+    if fell < ROBUST_FALL or rose < 0 or gap(newest) - gap(best) < ROBUST_FALL:
         return ""
     return (
         f"{OVERFITTING} in epoch {newest['epoch'] + 1:.0f}: under several steps "

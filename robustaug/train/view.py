@@ -85,6 +85,7 @@ class View:
         target: (B, K) float32, shares of each class where samples were mixed or softened.
         group: (B,) int64 where the recipe names groups.
         x_adv: (B, ...) where the recipe has an attack: its points for x.
+        eps: the budget that they keep, as far as a curriculum has come.
         strong: further views of the same samples, (B, ...) each, through the recipe's `strong` pipeline.
         unlabelled: samples without labels, where the recipe has some.
         clean_share: weight in [0, 1] of x beside x_adv, for losses of one prediction.
@@ -98,6 +99,7 @@ class View:
     target: Tensor | None = None
     group: Tensor | None = None
     x_adv: Tensor | None = None
+    eps: float = 0.0
     strong: tuple[Any, ...] = ()
     unlabelled: Unlabelled | None = None
     clean_share: float = 0.0

@@ -48,5 +48,6 @@ def test_a_full_disk_leaves_the_state_before(folder, name):
     cut = folder / "cut" / name
     assert (cut / "after.safetensors").read_bytes() == (cut / "before.safetensors").read_bytes()
     said = (cut / "said.txt").read_text()
-    assert f"{cut / 'last/state.safetensors'} cannot be written" in said
+    # the history goes before the state, and is as large or not as its figures compress
+    assert any(f"{cut / file} cannot be written" in said for file in ("history.parquet", "last/state.safetensors"))
     assert "File too large" in said

@@ -49,7 +49,8 @@ def test_the_end_of_one_process_is_told_and_training_goes_on_from_its_last_state
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "robustaug.cli.main", "train"]
-    command += [str(recipe), "--runs", str(tmp_path), "--device", "cpu"]
+    # --fresh is for what was there before the command: a restart finds its own state
+    command += [str(recipe), "--runs", str(tmp_path), "--device", "cpu", "--fresh"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=environment, **streams)

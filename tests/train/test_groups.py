@@ -65,6 +65,10 @@ def test_an_epoch_is_judged_by_its_worst_group(tmp_path):
             },
             r"data.groups names 'group'; digits/val has columns \['ink', 'class'\]",
         ),
+        (
+            {"data": {"train": digits("train", 0.9), "validation": digits("val", 1.0), "groups": ["group"]}},
+            "select is worst_group, but the validation data hold no sample of group 'cued without'",
+        ),
     ],
 )
 def test_groups_that_are_not_there_are_named(changes, message, tmp_path):

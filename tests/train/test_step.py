@@ -95,7 +95,7 @@ def test_perturbed_weights_lend_their_gradient_and_come_back_exactly():
 def test_weights_are_perturbed_from_their_epoch_on():
     model, view = linear(), batch(epoch=1.5)
     W, b = (p.detach().clone() for p in model.parameters())
-    stepper(model, weight_perturbation={"gamma": 0.1, "from_epoch": 2}).take(view, 0, 10)
+    stepper(model, epochs=3, weight_perturbation={"gamma": 0.1, "from_epoch": 2}).take(view, 0, 10)
     torch.testing.assert_close(model.module.weight.detach(), W - LR * slopes(view.x, view.y, W, b)[0])
 
 

@@ -69,6 +69,7 @@ def test_one_step_that_rises_while_many_fall_is_the_alarm():
         (0.5, 0.30, 0.34),  # both fall together: a bad epoch
         (0.9, 0.45, 0.65),  # a fall within the noise
         (0.9, 0.60, 0.95),  # no fall
+        (0.9, 0.30, 0.50),  # one step falls too
     ],
 )
 def test_what_is_no_overfitting_gives_no_alarm(newest):
@@ -108,6 +109,25 @@ def test_under_a_guard_the_alarm_names_what_is_kept():
     assert "rolled back to the checkpoint it began at;" in judge(recipe_with(**GUARDED), history, start).stop
 
 
+def test_under_a_guard_the_epoch_of_the_alarm_is_not_kept_though_its_clean_accuracy_rose():
+    start = {"val_accuracy": 0.90, "val_robust_accuracy": 0.05}
+    history = epochs((0.70, 0.50, 0.55), (0.92, 0.10, 0.90))
+    verdict = judge(recipe_with(**GUARDED), history, start)
+    assert not verdict.best
+    assert best_epoch(recipe_with(**GUARDED), history, start) is None
+    assert "rolled back to the checkpoint it began at;" in verdict.stop
+
+
+def test_the_epoch_of_the_alarm_is_not_kept_though_its_worst_group_is_the_best():
+    recipe = recipe_with(select="worst_group")
+    history = epochs((0.8, 0.50, 0.55), (0.9, 0.10, 0.90))
+    for figures, worst in zip(history, (0.3, 0.6), strict=True):
+        figures["val_worst_group_accuracy"] = worst
+    verdict = judge(recipe, history, {})
+    assert (verdict.best, best_epoch(recipe, history, {})) == (False, 0)
+    assert "rolled back to epoch 1;" in verdict.stop
+
+
 def test_patience_counts_epochs_since_the_best():
     rows = (0.8, 0.5), (0.8, 0.4), (0.8, 0.45)
     stops = [judge(recipe_with(patience=2), epochs(*rows[: n + 1]), {}).stop for n in range(3)]
@@ -124,8 +144,18 @@ def test_judges_are_told_from_recipes():
     assert single.name == "attack.fgsm"
     assert recipe_with(attack=many, validation_attack=one).judges()[1] is None
     judges, single = recipe_with(attack=[one, many]).judges()
-    assert [judge.name for judge in judges] == ["attack.fgsm", "attack.pgd"]
+    assert [judge.name for judge in judges] == ["attack.pgd", "attack.pgd"]
+    assert [judge.steps for judge in judges] == [10, 5]
     assert single is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"replays": 3}])
+def test_an_attack_of_one_step_is_no_judge_of_itself(changes):
+    attack = {"attack.fgsm": {"norm": "L2", "eps": 0.5, "box": [-1, 1]}}
+    judges, single = recipe_with(attack=attack, **changes).judges()
+    assert [judge.spec() for judge in judges] == [{"attack.pgd": {"norm": "L2", "box": [-1, 1]}}]
+    assert judges[0].steps == 10
+    assert single.name == "attack.fgsm"
     assert recipe_with().judges() == ([], None)
 
 

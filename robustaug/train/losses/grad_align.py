@@ -6,14 +6,12 @@ Legend: B samples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from robustaug.attacks.ask import require_slope
-from robustaug.attacks.inputs import check_eps, read_eps
-from robustaug.attacks.threat import NORMS, Threat
 from robustaug.registry import register
 from robustaug.rng import uniform_field
 from robustaug.train.loss import Loss, Memory, cross_entropy
@@ -26,28 +24,23 @@ class GradAlign(Loss):
     """Cross-entropy under attack, and how much the input's gradient turns within the Linf ball.
 
     Source: Andriushchenko & Flammarion 2020, "Understanding and improving fast adversarial training",
-    arXiv:2007.02617 (GradAlign): strength (1 - cos(grad_x CE(x), grad_x CE(x + eta))), eta uniform in [-eps, eps]; the
-    weights' gradient goes through both. Samples with a gradient of zero have no direction and count nothing.
+    arXiv:2007.02617 (GradAlign): strength (1 - cos(grad_x CE(x), grad_x CE(x + eta))), eta uniform in [-eps, eps] with
+    the attack's eps; the weights' gradient goes through both. Samples with a gradient of zero have no direction and
+    count nothing.
 
     Attributes:
-        eps: of the Linf ball, in units of the input, in (0, 1]: that of the attack; a number or a fraction.
         strength: weight of the turn (lambda in the paper), >= 0; published 0.2 for CIFAR-10 at 8/255, more for larger
             eps.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"x_adv"})
+    norm: ClassVar[str | None] = "Linf"
     twice: ClassVar[bool] = True
 
-    eps: Any = 8 / 255
     strength: float = 0.2
 
     def __post_init__(self) -> None:
         self.check_number("strength")
-        eps = read_eps(self.eps)
-        if not eps > 0:
-            raise ValueError(f"{self.name}: eps must be > 0, got {self.eps!r}")
-        check_eps(eps, Threat(NORMS["Linf"]))
-        object.__setattr__(self, "eps", eps)
 
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         return super().__call__(model, view, memory) + self.strength * self.turn(model, view)
@@ -55,7 +48,7 @@ class GradAlign(Loss):
     def turn(self, model: nn.Module, view: View) -> Tensor:
         """Return 1 - cos of the gradients at the samples and beside them, (B,) float64 in [0, 2]."""
         draw = uniform_field(view.keys.fold("grad_align").rows(), view.x.shape[1:]).to(view.x)
-        here, beside = (_slope(model, x, view) for x in (view.x, view.x + self.eps * (2 * draw - 1)))
+        here, beside = (_slope(model, x, view) for x in (view.x, view.x + view.eps * (2 * draw - 1)))
         lengths = here.square().sum(1) * beside.square().sum(1)
         cosine = (here * beside).sum(1) / lengths.clamp_min(1e-200).sqrt()
         return torch.where(lengths > 0, 1 - cosine, 0.0)
