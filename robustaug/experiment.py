@@ -20,7 +20,17 @@ from robustaug.config import ConfigError, Strict, load
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.evaluate import summary
-from robustaug.evaluate.gates import GateResult, Limits, check_figures, check_gates
+from robustaug.evaluate.gates import (
+    GateResult,
+    Limits,
+    Verdict,
+    check_figures,
+    check_gates,
+    confidence_of_each,
+    overall,
+    split_name,
+)
+from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
@@ -73,7 +83,8 @@ class Experiment(Strict):
         models: by name, in the order in which the report shows them.
         baseline: the model that others are compared against; the first one when left out.
         suite: the path of a suite, relative to the experiment's file, or the suite itself.
-        gates: limits by model, such as `robust: {min_robust_accuracy: 0.4}`; a broken one makes the exit code 1.
+        gates: limits by model, such as `robust: {min_robust_accuracy: 0.4}`; a broken one makes the exit code 1,
+            one that the samples cannot decide 3.
         device: "auto", "cpu", "cuda" or "cuda:1".
     """
 
@@ -112,9 +123,9 @@ class Outcome(NamedTuple):
     limits: list[str]
 
     @property
-    def passed(self) -> bool:
-        """Whether every gate held."""
-        return all(result.passed for results in self.gates.values() for result in results)
+    def verdict(self) -> Verdict:
+        """What all gates say together."""
+        return overall([result.verdict for results in self.gates.values() for result in results])
 
 
 def read_plan(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Plan:
@@ -191,7 +202,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     )
     limits += _quarantine(folder, data)
     figures = {name: summary.figures(records, name) for name in models}
-    gates = {name: check_gates(limits_of, figures[name]) for name, limits_of in experiment.gates.items()}
+    gates = judge(records, experiment.gates, figures)
     records.write_run(
         {
             "name": experiment.name,
@@ -214,6 +225,18 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
         }
     )
     return Outcome(folder, figures, gates, limits)
+
+
+def judge(
+    records: Records, gates: Mapping[str, Mapping[str, float]], figures: Mapping[str, Mapping[str, float]]
+) -> dict[str, list[GateResult]]:
+    """Hold the figures of models against their gates; all together err with a chance of `gates.ERROR_RATE` at most."""
+    confidence = confidence_of_each(sum(map(len, gates.values())))
+    out = {}
+    for model, limits in gates.items():
+        known = intervals(records, model, [split_name(gate)[1] for gate in limits], confidence)
+        out[model] = check_gates(limits, figures[model], known)
+    return out
 
 
 def pick_device(name: str) -> torch.device:

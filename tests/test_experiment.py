@@ -59,10 +59,14 @@ def test_the_main_job_leaves_records_models_and_what_was_run(outcome):
 
 
 def test_gates_name_the_figure_that_fails(outcome):
-    assert not outcome.passed
-    passed = {result.name: result.passed for result in outcome.gates["first"]}
-    assert passed == {"min_clean_accuracy": True, "min_robust_accuracy": False}
-    assert "robust_accuracy" in next(r.message for r in outcome.gates["first"] if not r.passed)
+    assert outcome.verdict == "fail"
+    kept, broken = outcome.gates["first"]
+    assert [(r.name, r.verdict) for r in (kept, broken)] == [
+        ("min_clean_accuracy", "pass"),
+        ("min_robust_accuracy", "fail"),
+    ]
+    assert "robust_accuracy" in broken.message
+    assert 0 < kept.low < kept.value < kept.high < 1
 
 
 def test_the_same_recipe_gives_the_same_model_and_figures(outcome):
@@ -85,7 +89,7 @@ def test_another_experiment_in_the_same_folder_is_refused_and_nothing_is_lost(ou
 def test_gates_may_change_without_measuring_anew(outcome, config):
     before = Records(outcome.folder).cells()
     again = experiment.run(experiment.read_plan(config, ["gates.first={min_clean_accuracy: 0.0}"]), outcome.folder)
-    assert again.passed
+    assert again.verdict == "pass"
     assert Records(outcome.folder).cells() == before
 
 

@@ -1,7 +1,7 @@
 """The command `robustaug`: one file a command; here they meet, and errors become one line and an exit code.
 
-Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 70 a fault of ours; 75 another process of the job ended; 130
-interrupted.
+Exit codes: 0 done; 1 a gate or check failed; 2 bad input; 3 a gate is inconclusive; 70 a fault of ours; 75 another
+process of the job ended; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ HEADLINE = {
 }
 
 
+_VERDICTS = {"pass": "[green]passed[/]", "fail": "[bold red]FAILED[/]", "inconclusive": "[yellow]inconclusive[/]"}
+
+
 def set_aside(folder: Path) -> None:
     """Rename a run folder to the first free `name.1`, `name.2`, ...; nothing is deleted.
 
@@ -43,19 +46,22 @@ def set_aside(folder: Path) -> None:
 
 
 def finish(outcome: Outcome, as_json: bool) -> None:
-    """Write the report, print the result, and exit with 1 if a gate failed."""
+    """Write the report and the gates as JUnit XML, print the result, and exit with the code of the gates' verdict."""
+    from robustaug.evaluate.gates import Verdict
     from robustaug.report import write
+    from robustaug.report.junit import write_junit
 
     page = write(outcome.folder)
+    write_junit(outcome.folder / "gates.xml", outcome.folder.name, outcome.gates)
     if as_json:
         gates = {name: [g._asdict() for g in results] for name, results in outcome.gates.items()}
         content = {"folder": str(outcome.folder), "report": str(page), "figures": outcome.figures, "gates": gates}
-        content |= {"limits": outcome.limits}
+        content |= {"verdict": outcome.verdict, "limits": outcome.limits}
         typer.echo(json.dumps(finite(content)))
     else:
         show_measured(outcome, page)
-    if not outcome.passed:
-        raise typer.Exit(1)
+    if outcome.verdict is not Verdict.PASS:
+        raise typer.Exit(1 if outcome.verdict is Verdict.FAIL else 3)
 
 
 def finite(value: Any) -> Any:
@@ -117,6 +123,9 @@ def show_measured(outcome: Outcome, page: Path) -> None:
         console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     for name, results in outcome.gates.items():
         for result in results:
-            verdict = "[green]passed[/]" if result.passed else "[bold red]FAILED[/]"
-            console.print(f"gate {verdict} {escape(name)}: {escape(result.message)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"gate {_VERDICTS[result.verdict]} {escape(name)}: {escape(result.message)}",
+                highlight=False,
+                soft_wrap=True,
+            )
     typer.echo(f"report: {page}")

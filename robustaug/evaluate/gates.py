@@ -1,14 +1,20 @@
-"""Gates: limits on figures that a model must keep. A figure that is missing or NaN never passes."""
+"""Gates: limits on figures that a model must keep.
+
+A figure is known within an interval. A gate passes where all of it keeps the limit and fails where none of it does;
+else it is inconclusive. A figure that is missing or NaN fails.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
 
 from robustaug.config import Ratio
+from robustaug.evaluate.statistics import Interval
 from robustaug.registry import did_you_mean
 
 FIGURES = frozenset(
@@ -32,6 +38,18 @@ _SHARES = (
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 
 
+ERROR_RATE = 0.05
+"""The chance, at most, that any gate of a run passes or fails whose figure is on the other side of its limit."""
+
+
+class Verdict(StrEnum):
+    """What a gate says, or all gates of a run together."""
+
+    PASS = "pass"  # noqa: S105 (no password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
 class GateResult(NamedTuple):
     """What became of one gate.
 
@@ -40,7 +58,8 @@ class GateResult(NamedTuple):
         figure: such as "robust_accuracy".
         limit: the least or greatest value allowed.
         value: the figure, None where it is missing or NaN.
-        passed: whether it keeps the limit.
+        low, high: the ends of its interval; the figure itself where it has none.
+        verdict: see the module.
         message: the same in words.
     """
 
@@ -48,8 +67,24 @@ class GateResult(NamedTuple):
     figure: str
     limit: float
     value: float | None
-    passed: bool
+    low: float | None
+    high: float | None
+    verdict: Verdict
     message: str
+
+
+def confidence_of_each(gates: int) -> float:
+    """Return the confidence of each interval with which all gates together keep `ERROR_RATE` (Bonferroni).
+
+    >>> round(confidence_of_each(5), 9)
+    0.99
+    """
+    return 1 - ERROR_RATE / max(gates, 1)
+
+
+def overall(verdicts: Collection[Verdict]) -> Verdict:
+    """Return the verdict of all: a failure fails, what is inconclusive leaves all so; no gate at all passes."""
+    return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -97,39 +132,49 @@ def check_figures(limits: Mapping[str, float], known: Collection[str]) -> None:
         raise ValueError("\n".join([*each, f"known figures: {', '.join(names)}"]))
 
 
-def check_gates(limits: Mapping[str, float], figures: Mapping[str, float]) -> list[GateResult]:
+def check_gates(
+    limits: Mapping[str, float], figures: Mapping[str, float], intervals: Mapping[str, Interval]
+) -> list[GateResult]:
     """Hold figures against limits, in the order of the limits.
 
-    A figure equal to its limit passes, up to rounding of 1e-12. One that was not measured, or is NaN, fails.
+    An end of an interval that is equal to the limit keeps it, up to rounding of 1e-12.
 
     Args:
         limits: `min_<figure>` or `max_<figure>` -> limit.
         figures: of one model, such as `summary.figures` returns.
+        intervals: of the same, such as `intervals.intervals` returns at `confidence_of_each`; a figure that has none is
+            taken as it is.
 
     Raises:
         ValueError: see `check_limits` and `check_figures`.
 
-    >>> check_gates({"min_robust_accuracy": 0.4}, {"robust_accuracy": 0.312})[0].message
+    >>> check_gates({"min_robust_accuracy": 0.4}, {"robust_accuracy": 0.312}, {})[0].message
     'min_robust_accuracy: robust_accuracy 0.312 is below 0.4'
     """
     check_limits(limits)
     check_figures(limits, figures.keys())
-    return [_check(name, float(limit), figures) for name, limit in limits.items()]
+    return [_check(name, float(limit), figures, intervals) for name, limit in limits.items()]
 
 
-def _check(name: str, limit: float, figures: Mapping[str, float]) -> GateResult:
+def _check(name: str, limit: float, figures: Mapping[str, float], intervals: Mapping[str, Interval]) -> GateResult:
     side, figure = split_name(name)
-    if figure not in figures:
-        return GateResult(name, figure, limit, None, False, f"{name}: {figure} was not measured")
-    value = float(figures[figure])
-    if math.isnan(value):
-        return GateResult(name, figure, limit, None, False, f"{name}: {figure} is not a number (NaN)")
-    slack = _ROUNDING * max(1.0, abs(limit))
-    passed = value >= limit - slack if side == "min" else value <= limit + slack
-    shown, bound = _distinct(value, limit)
-    broken = "is below" if side == "min" else "is above"
-    verdict = "keeps the limit" if passed else broken
-    return GateResult(name, figure, limit, value, passed, f"{name}: {figure} {shown} {verdict} {bound}")
+    value = figures.get(figure)
+    if value is None or math.isnan(value):
+        why = "was not measured" if value is None else "is not a number (NaN)"
+        return GateResult(name, figure, limit, None, None, None, Verdict.FAIL, f"{name}: {figure} {why}")
+    _, low, high = intervals.get(figure, (value, value, value))
+    least, most = (low, high) if side == "min" else (-high, -low)
+    bound = (limit if side == "min" else -limit) - _ROUNDING * max(1.0, abs(limit))
+    verdict = Verdict.PASS if least >= bound else Verdict.FAIL if most < bound else Verdict.INCONCLUSIVE
+    shown, edge = _distinct(float(value), limit)
+    within = f" ({low:.4g} to {high:.4g})" if figure in intervals else ""
+    words = {
+        Verdict.PASS: f"keeps the limit {edge}",
+        Verdict.FAIL: f"is {'below' if side == 'min' else 'above'} {edge}",
+        Verdict.INCONCLUSIVE: f"cannot be told from the limit {edge}; measure more samples",
+    }
+    message = f"{name}: {figure} {shown}{within} {words[verdict]}"
+    return GateResult(name, figure, limit, float(value), float(low), float(high), verdict, message)
 
 
 def _distinct(value: float, limit: float) -> tuple[str, str]:

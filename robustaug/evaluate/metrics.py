@@ -13,6 +13,9 @@ import numpy as np
 
 from robustaug.evaluate.statistics import wilson
 
+NAMED_COHORT = 20
+"""Samples that a cohort needs to be named worst: the accuracy of a smaller one is mostly chance."""
+
 
 class Cohort(NamedTuple):
     """Accuracy in one cohort.
@@ -44,7 +47,7 @@ def accuracy(prediction: Any, label: Any) -> float:
     return float((prediction == label).mean())
 
 
-def cohort_accuracy(correct: Any, values: Any, min_size: int = 20, confidence: float = 0.95) -> list[Cohort]:
+def cohort_accuracy(correct: Any, values: Any, min_size: int = NAMED_COHORT, confidence: float = 0.95) -> list[Cohort]:
     """Return accuracy in each cohort with its Wilson interval, sorted by name.
 
     A cohort smaller than `min_size` is listed but never named worst: its accuracy is mostly chance. Of equally

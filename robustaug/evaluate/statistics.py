@@ -44,14 +44,14 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Return a share and its Wilson score interval (Wilson 1927; formula 4 of Brown, Cai and DasGupta 2001).
 
     It holds its level where the textbook interval does not: few samples, and shares near 0 or 1.
 
     Args:
         successes: 0 <= successes <= n.
-        n: samples, >= 1.
+        n: samples, >= 1; of samples that weigh unequally as many as would vary as much, which may be a fraction.
 
     Raises:
         ValueError: counts or confidence out of range.

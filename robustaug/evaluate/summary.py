@@ -149,6 +149,10 @@ def _ood_figures(cells: list[Cell]) -> dict[str, float]:
     for figure in ("auroc", "fpr95"):
         names = [key.removesuffix(f"_{figure}") for cell in cells for key in cell.metrics if key.endswith(figure)]
         if names:
-            score = "energy" if "energy" in names else names[0]
-            out[f"ood_{figure}"] = float(np.mean([c.metrics[f"{score}_{figure}"] for c in cells]))
+            out[f"ood_{figure}"] = float(np.mean([c.metrics[f"{named_score(names)}_{figure}"] for c in cells]))
     return out
+
+
+def named_score(names: Sequence[str]) -> str:
+    """Return the score that stands for all where one must: energy, or the first there is."""
+    return "energy" if "energy" in names else names[0]

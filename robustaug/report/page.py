@@ -104,7 +104,7 @@ def _content(view: View) -> dict[str, Any]:
 def _gates(view: View) -> list[dict[str, Any]]:
     return [
         {
-            "passed": bool(gate.get("passed")),
+            "verdict": str(gate.get("verdict") or ("pass" if gate.get("passed") else "fail")),  # of older runs
             "name": words(str(gate.get("name", "gate"))),
             "model": str(gate.get("model") or ""),
             "message": str(gate.get("message") or ""),

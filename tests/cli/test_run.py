@@ -21,9 +21,9 @@ def test_a_finished_run_prints_its_figures_and_measures_nothing_twice(robustaug,
 def test_json_is_all_there_is_on_standard_output(robustaug, written, finished):
     called = robustaug("run", written / "experiment.yaml", "--runs", finished.parent, "--json")
     assert called.code == 0
-    assert set(called.json) == {"folder", "report", "figures", "gates", "limits"}
+    assert set(called.json) == {"folder", "report", "figures", "gates", "verdict", "limits"}
     assert set(called.json["figures"]) == {"first", "second"}
-    assert called.json["gates"]["first"][0]["passed"] is True
+    assert called.json["gates"]["first"][0]["verdict"] == called.json["verdict"] == "pass"
     assert called.err == ""
 
 
@@ -35,7 +35,7 @@ def test_a_gate_that_fails_makes_the_exit_code_1_and_is_named(robustaug, written
     assert "is below 0.999" in called.out
     called = robustaug(*again, "--json")
     assert called.code == 1
-    failed = [gate for gate in called.json["gates"]["first"] if not gate["passed"]]
+    failed = [gate for gate in called.json["gates"]["first"] if gate["verdict"] == "fail"]
     assert [gate["name"] for gate in failed] == ["min_robust_accuracy"]
 
 

@@ -115,7 +115,7 @@ def described(models: list[str], classes: list[str], n: int, baseline: str | Non
     ]
     training = {"recipe": "train/digits.yaml", "epochs": 12, "seconds": 21.4, "history": history}
     training |= {"start": {}, "best": history[-1], "stopped": ""}
-    gate = {"name": "min_clean_accuracy", "figure": "clean_accuracy", "limit": 0.9, "value": 0.95, "passed": True}
+    gate = {"name": "min_clean_accuracy", "figure": "clean_accuracy", "limit": 0.9, "value": 0.95, "verdict": "pass"}
     attack = {"attack": {"attack.pgd": {"norm": "Linf", "steps": 20}}, "eps": [*EPS]}
     return {
         "name": "quickstart",
@@ -147,7 +147,7 @@ def described(models: list[str], classes: list[str], n: int, baseline: str | Non
         "gates": [
             gate | {"model": models[-1], "message": "min_clean_accuracy: clean_accuracy 0.95 keeps the limit 0.9"},
             gate
-            | {"name": "min_robust_accuracy", "limit": 0.4, "value": 0.31, "passed": False, "model": models[-1]}
+            | {"name": "min_robust_accuracy", "limit": 0.4, "value": 0.31, "verdict": "fail", "model": models[-1]}
             | {"message": "min_robust_accuracy: robust_accuracy 0.31 is below 0.4"},
         ]
         if models

@@ -205,3 +205,16 @@ def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         write(tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_gate_that_samples_cannot_decide_is_neither_good_nor_bad(make_run):
+    gate = {"name": "max_ece", "model": "robust", "message": "max_ece: ece 0.1 (0.08 to 0.12) cannot be told from 0.11"}
+    words = text_of(read(make_run(run={"gates": [gate | {"verdict": "inconclusive"}, gate | {"verdict": "pass"}]})))
+    assert "1 of 2 gates inconclusive" in words
+    assert "◆ inconclusive" in words
+
+
+def test_the_page_of_a_run_before_verdicts_shows_what_its_gates_said(make_run):
+    gate = {"name": "max_ece", "model": "robust", "message": "max_ece: ece 0.1 keeps the limit 0.11"}
+    page = read(make_run(run={"gates": [gate | {"passed": True}, gate | {"passed": False}]}))
+    assert "1 of 2 gates failed" in text_of(page)
