@@ -71,3 +71,14 @@ def check_number(name: str, key: str, value: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or math.isnan(number):
         raise ValueError(f"{name}: {key} must be a number or a fraction such as '2/255', got {value!r}")
     return float(number)
+
+
+def check_share(name: str, key: str, value: Any, whole: bool = True) -> None:
+    """Refuse what is no number in [0, 1], or in [0, 1) where it must not be the `whole`.
+
+    Raises:
+        ValueError: names the value.
+    """
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or not 0 <= value <= 1 or (value == 1 and not whole):
+        raise ValueError(f"{name}: {key} must be in [0, 1{']' if whole else ')'}, got {value!r}")

@@ -67,7 +67,9 @@ class Encoding:
 
 def _places(known: Sequence[str], levels: Sequence[str], codes: Tensor) -> Tensor:
     """Return (B,) the place of each category among those known; behind them unseen ones, and then missing ones."""
+    if levels == known:
+        return torch.where(codes == MISSING, len(known) + 1, codes)
     place = {level: at for at, level in enumerate(known)}
-    # operators may have added levels: names count, not codes
+    # a file or an operator may have brought other levels: names count, not codes
     by_code = [place.get(level, len(known)) for level in levels]
     return torch.tensor([*by_code, len(known) + 1], device=codes.device)[torch.where(codes == MISSING, -1, codes)]
