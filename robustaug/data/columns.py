@@ -8,7 +8,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def read_arrays(file: Path, keys: Sequence[str] = ()) -> list[np.ndarray]:
         ValueError: damaged, no NumPy file, the other of the two kinds, no such array, or Python objects in one.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"no file at {file}; path names an .npz or .npy of NumPy")
+        raise FileNotFoundError(f"no file at {file}; it should be an .npz or .npy of NumPy")
     with _refused(file):
         found = np.load(file, allow_pickle=False)
     if isinstance(found, np.ndarray):
@@ -163,6 +163,24 @@ def _no_class(where: str, values: list[str], classes: int, given: Sequence[str] 
     names = ", ".join(map(repr, every[:3])) + (", ..." if len(every) > 3 else "")
     known = f"{_MOST_CLASSES:,}" if given is None else f"{classes - 1} for classes={[*given][:5]}"
     return f"{where} is no class number, 0 to {known}; set classes: [{names}] if labels are names"
+
+
+def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[str], fix: str = "") -> list[float]:
+    """Return the numbers of a column, NaN for cells that are `gone`.
+
+    Args:
+        fix: ends the message on what to do.
+
+    Raises:
+        ValueError: a cell is no finite number; names its row.
+    """
+    out = [math.nan if cell in gone else number(cell) for cell in cells]
+    for row, value in enumerate(out):
+        if value is None or math.isinf(value):
+            raise ValueError(
+                f"{where}: row {row + 1}: column {column!r} reads {cells[row]!r}, which is no finite number{fix}"
+            )
+    return [value for value in out if value is not None]
 
 
 def grouping(columns: Mapping[str, list[str]]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustaug.data.fingerprint import as_scales, digest
 from robustaug.ops.tabular.operator import measure
 from robustaug.ops.tabular.table import MISSING, Table
 
@@ -54,6 +55,11 @@ class Encoding:
         for column, known in zip(self.categories, self.levels, strict=True):
             out += [f"{column} = {level}" for level in known] + [f"{column} unseen", f"{column} missing"]
         return tuple(out)
+
+    @property
+    def digest(self) -> str:
+        """What tells encodings apart; see `Source.encoding`."""
+        return digest("table", self.numbers, as_scales(self.mean, self.spread), self.categories, self.levels)
 
     def __call__(self, table: Table) -> Tensor:
         """Return (B, W) float32, on the device of the table."""

@@ -106,6 +106,11 @@ class Source(Dataset[Any]):
         """What kind of data the samples are, as operators know it."""
         return getattr(self.images, "layout", IMAGES)
 
+    @property
+    def encoding(self) -> str:
+        """Hex that tells apart by which means, spreads and categories samples become inputs; empty where by none."""
+        return getattr(self.images, "encoding", "")
+
     def check_images(self, name: str) -> None:
         """Refuse samples of another kind, for what works on pixels.
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from robustaug.data.source import Source
+from robustaug.parameters import check_share
 from robustaug.registry import did_you_mean
 from robustaug.rng import permutation
 
@@ -84,8 +86,7 @@ def parts_of(
     """
     shares = {"val": val_share, "test": test_share}
     for key, share in shares.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ValueError(f"{name}: {key}_share must be in [0, 1), got {share!r}")
+        check_share(name, f"{key}_share", share, whole=False)
     if val_share + test_share >= 1:
         raise ValueError(f"{name}: val_share {val_share:g} and test_share {test_share:g} leave nothing to train on")
     held = {key: share for key, share in shares.items() if share > 0}
@@ -104,6 +105,18 @@ def parts_of(
         left = left - quota
     rows = divide(labels, quotas, seed)
     return {**dict(zip(held, rows, strict=False)), "train": rows[-1], "all": torch.arange(len(labels))}
+
+
+def part_of(whole: Source, name: str, split: str, val_share: float, test_share: float, seed: int = 0) -> Source:
+    """Return a source itself for "all", or else one of `parts_of` it.
+
+    Raises:
+        ValueError: as `parts_of`, or a split that there is not.
+    """
+    if split == "all":
+        return whole
+    parts = parts_of(name, whole.labels, whole.classes, val_share, test_share, seed)
+    return whole.subset(choose(name, parts, split), f"{whole.name}/{split}")
 
 
 def choose(name: str, parts: Mapping[str, Tensor], split: str) -> Tensor:

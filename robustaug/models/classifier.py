@@ -19,6 +19,7 @@ class Classifier(nn.Module):
         module: the model as it was given; its weights are shared, not copied.
         num_classes: K, None until the first forward where it was not given.
         name: what reports call it.
+        encoding: how its training data became inputs, see `data.Source.encoding`; empty where that is not known.
     """
 
     mean: Tensor | None
@@ -37,6 +38,7 @@ class Classifier(nn.Module):
         self.module = module
         self.num_classes = num_classes
         self.name = name or type(module).__name__
+        self.encoding = ""
         self.training = module.training  # wrapping a model in eval mode must not make it look trained
         for key, value in zip(("mean", "std"), _normalisation(mean, std), strict=True):
             # not persistent: a checkpoint holds what was learned, the normalisation belongs to the wrapper
