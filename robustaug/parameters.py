@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from robustaug.config import parse_ratio
+from robustaug.registry import did_you_mean
 
 
 def spec_of(made: Any, **usual: Any) -> dict[str, Any]:
@@ -58,7 +59,8 @@ def check_choice(name: str, key: str, value: Any, known: Any) -> None:
         ValueError: names what is allowed.
     """
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}: {key} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        near = did_you_mean(str(value), known)
+        raise ValueError(f"{name}: {key} must be one of {', '.join(map(repr, known))}, got {value!r}{near}")
 
 
 def check_number(name: str, key: str, value: Any) -> float:
