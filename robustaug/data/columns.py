@@ -57,9 +57,15 @@ def read_columns(table: Path) -> dict[str, list[str]]:
         raise ValueError(f"{table}: not a readable table: {error}") from None
     if len(set(data.column_names)) != len(data.column_names):
         raise ValueError(f"{table}: column names must differ, got {data.column_names}")
-    return {
-        name: ["" if value is None else str(value) for value in data[name].to_pylist()] for name in data.column_names
-    }
+    return {name: _as_text(data[name]) for name in data.column_names}
+
+
+def _as_text(column: Any) -> list[str]:
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type):
+        return column.fill_null("").to_pylist()
+    return ["" if value is None else str(value) for value in column.to_pylist()]
 
 
 def read_arrays(file: Path, keys: Sequence[str] = ()) -> list[np.ndarray]:
@@ -165,8 +171,8 @@ def _no_class(where: str, values: list[str], classes: int, given: Sequence[str] 
     return f"{where} is no class number, 0 to {known}; set classes: [{names}] if labels are names"
 
 
-def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[str], fix: str = "") -> list[float]:
-    """Return the numbers of a column, NaN for cells that are `gone`.
+def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[str], fix: str = "") -> np.ndarray:
+    """Return the numbers of a column, (N,) float64, NaN for cells that are `gone`.
 
     Args:
         fix: ends the message on what to do.
@@ -174,13 +180,20 @@ def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[
     Raises:
         ValueError: a cell is no finite number; names its row.
     """
-    out = [math.nan if cell in gone else number(cell) for cell in cells]
-    for row, value in enumerate(out):
-        if value is None or math.isinf(value):
-            raise ValueError(
-                f"{where}: row {row + 1}: column {column!r} reads {cells[row]!r}, which is no finite number{fix}"
-            )
-    return [value for value in out if value is not None]
+    import pyarrow as pa
+
+    try:
+        read = pa.array([None if cell in gone else cell for cell in cells], pa.string()).cast(pa.float64())
+        out = read.to_numpy(zero_copy_only=False).astype(np.float64)
+    except pa.ArrowInvalid:  # stricter than Python, and does not name the row
+        out = np.array([math.nan if cell in gone else number(cell) for cell in cells], dtype=object)
+    wrong = np.flatnonzero((out == None) | (out == math.inf) | (out == -math.inf))  # noqa: E711 (elementwise)
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"{where}: row {row + 1}: column {column!r} reads {cells[row]!r}, which is no finite number{fix}"
+        )
+    return out.astype(np.float64)
 
 
 def grouping(columns: Mapping[str, list[str]]) -> list[str]:

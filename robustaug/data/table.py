@@ -122,7 +122,7 @@ def _table(path: str, features: Mapping[str, list[str]], numeric: Sequence[str],
     n = len(next(iter(features.values())))
     values = torch.empty(n, len(numeric), dtype=torch.float64)
     for at, column in enumerate(numeric):
-        values[:, at] = torch.tensor(read_numbers(path, column, features[column], gone, _FIX), dtype=torch.float64)
+        values[:, at] = torch.from_numpy(read_numbers(path, column, features[column], gone, _FIX))
     codes, levels = torch.empty(n, len(labels), dtype=torch.int64), []
     for at, column in enumerate(labels):
         known = sorted({cell for cell in features[column] if cell not in gone})
