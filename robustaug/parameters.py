@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from robustaug.config import parse_ratio
+from robustaug.registry import did_you_mean
 
 
 def spec_of(made: Any, **usual: Any) -> dict[str, Any]:
@@ -58,7 +59,8 @@ def check_choice(name: str, key: str, value: Any, known: Any) -> None:
         ValueError: names what is allowed.
     """
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}: {key} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        near = did_you_mean(str(value), known)
+        raise ValueError(f"{name}: {key} must be one of {', '.join(map(repr, known))}, got {value!r}{near}")
 
 
 def check_number(name: str, key: str, value: Any) -> float:
@@ -71,3 +73,14 @@ def check_number(name: str, key: str, value: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or math.isnan(number):
         raise ValueError(f"{name}: {key} must be a number or a fraction such as '2/255', got {value!r}")
     return float(number)
+
+
+def check_share(name: str, key: str, value: Any, whole: bool = True) -> None:
+    """Refuse what is no number in [0, 1], or in [0, 1) where it must not be the `whole`.
+
+    Raises:
+        ValueError: names the value.
+    """
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or not 0 <= value <= 1 or (value == 1 and not whole):
+        raise ValueError(f"{name}: {key} must be in [0, 1{']' if whole else ')'}, got {value!r}")

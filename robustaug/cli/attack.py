@@ -56,6 +56,7 @@ def attack(
     from robustaug.config import parse_yaml
     from robustaug.data import open_source
     from robustaug.evaluate.assault import assault
+    from robustaug.evaluate.kinds import check_model
     from robustaug.evaluate.suite import make_attack
     from robustaug.experiment import pick_device
 
@@ -64,6 +65,7 @@ def attack(
     made = make_attack(parse_yaml(spec, "ATTACK"), None if eps is None else parse_yaml(eps, "--eps"))
     where = pick_device(launch.local_device(device))
     network, source = model_of(model, checkpoint, where), open_source(parse_yaml(data, "--data"))
+    check_model(network, source)
     named = surrogate is not None or surrogate_model is not None
     other = model_of(surrogate_model, surrogate, where) if named else None
     with launch.joined(where) as rank, progress.attacking(quiet=as_json or rank > 0) as show:

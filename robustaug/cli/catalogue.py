@@ -112,7 +112,8 @@ def markdown(rows: Iterable[Row]) -> str:
         by_kind.setdefault(row["kind"], []).append(row)
     lines = []
     for kind, members in by_kind.items():
-        lines += [f"## {kind.capitalize()}s", "", "| name | what it does | parameters | severities | tags |"]
+        plural = f"{kind.capitalize()}es" if kind.endswith("s") else f"{kind.capitalize()}s"
+        lines += [f"## {plural}", "", "| name | what it does | parameters | severities | tags |"]
         lines += ["|---|---|---|---|---|"]
         for row in members:
             graded = "1 to 5" if row["severities"] else ""

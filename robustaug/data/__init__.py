@@ -1,4 +1,4 @@
-"""Sources of labelled images, and the plugs that put a pipeline into a DataLoader.
+"""Sources of labelled images, texts, rows and series, and the plugs that put a pipeline into a DataLoader.
 
 Importing this package registers every source, one a file.
 """

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustaug.data.fingerprint import as_scales, digest
 from robustaug.ops.tabular.operator import measure
 from robustaug.ops.tabular.table import MISSING, Table
 
@@ -55,6 +56,11 @@ class Encoding:
             out += [f"{column} = {level}" for level in known] + [f"{column} unseen", f"{column} missing"]
         return tuple(out)
 
+    @property
+    def digest(self) -> str:
+        """What tells encodings apart; see `Source.encoding`."""
+        return digest("table", self.numbers, as_scales(self.mean, self.spread), self.categories, self.levels)
+
     def __call__(self, table: Table) -> Tensor:
         """Return (B, W) float32, on the device of the table."""
         z = (table.values - self.mean.to(table.values)) / self.spread.to(table.values)
@@ -67,7 +73,9 @@ class Encoding:
 
 def _places(known: Sequence[str], levels: Sequence[str], codes: Tensor) -> Tensor:
     """Return (B,) the place of each category among those known; behind them unseen ones, and then missing ones."""
+    if levels == known:
+        return torch.where(codes == MISSING, len(known) + 1, codes)
     place = {level: at for at, level in enumerate(known)}
-    # operators may have added levels: names count, not codes
+    # a file or an operator may have brought other levels: names count, not codes
     by_code = [place.get(level, len(known)) for level in levels]
     return torch.tensor([*by_code, len(known) + 1], device=codes.device)[torch.where(codes == MISSING, -1, codes)]

@@ -24,6 +24,13 @@ def digest(*parts: Any) -> str:
     return whole.hexdigest()
 
 
+def as_scales(mean: Tensor, spread: Tensor) -> str:
+    """Return means and standard deviations, all > 0, as text, without the digits that differ between machines."""
+    pairs = zip((mean / spread).flatten().tolist(), spread.flatten().tolist(), strict=True)
+    # of a mean near 0 every digit may be noise, but not beside the spread; + 0.0, as -0.0 reads otherwise
+    return " ".join(f"{round(at, 4) + 0.0:g} {wide:.6g}" for at, wide in pairs)
+
+
 def sampled_digest(images: Images, *parts: Any) -> str:
     """Return `digest` of the parts and of 64 evenly spaced pictures: for sets too large to hash whole."""
     rows = torch.linspace(0, len(images) - 1, 64, dtype=torch.float64).long().unique()

@@ -76,7 +76,7 @@ def imagefolder(
         max_damaged=max_damaged,
     )
     if part is not None:
-        source = source.subset(hold_out(source.labels, names, val_share)[part])
+        source = source.subset(hold_out("data.imagefolder", source.labels, names, val_share)[part])
     if limit_per_class is not None:
         source = source.subset(limit(source.labels, names, limit_per_class))
     return source

@@ -9,7 +9,8 @@ import torch
 from robustaug.data.opening import open_source
 from robustaug.data.relabelled import with_labels
 from robustaug.data.source import Source
-from robustaug.registry import did_you_mean, register
+from robustaug.parameters import check_choice, check_share
+from robustaug.registry import register
 from robustaug.rng import Keys
 
 _KINDS = ("symmetric", "next")
@@ -32,10 +33,8 @@ def noisy_labels(of: Any, rate: float = 0.4, kind: str = "symmetric", seed: int 
     Raises:
         ValueError: rate or kind refused, or a source of one class.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ValueError(f"data.noisy_labels: rate must be in [0, 1], got {rate!r}")
-    if kind not in _KINDS:
-        raise ValueError(f"data.noisy_labels: unknown kind {kind!r}{did_you_mean(kind, _KINDS)}; kinds: {[*_KINDS]}")
+    check_share("data.noisy_labels", "rate", rate)
+    check_choice("data.noisy_labels", "kind", kind, _KINDS)
     source = open_source(of)
     classes = len(source.classes)
     if classes < 2:

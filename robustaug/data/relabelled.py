@@ -5,7 +5,6 @@ Legend: N samples of the whole source, K classes.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustaug.data.columns import read_columns, read_labels
+from robustaug.data.columns import check_columns, read_arrays, read_columns, read_labels
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
-from robustaug.registry import did_you_mean, register
+from robustaug.registry import register
 
 
 @register("data.relabelled")
@@ -41,7 +40,7 @@ def relabelled(of: Any, labels: str, key: str) -> Source:
     source, path = open_source(of), Path(labels)
     if not path.is_file():
         raise FileNotFoundError(f"data.relabelled: no file at {path}; labels names a .npz, .csv or .parquet file")
-    given = _array(path, key) if path.suffix.lower() == ".npz" else _column(path, key, source)
+    given = _array(path, key) if path.suffix.lower() in (".npz", ".npy") else _column(path, key, source)
     if len(given) != len(source.images):
         raise ValueError(
             f"{path}: {key!r} has {len(given)} labels, but {source.name} is of {len(source.images)} samples; "
@@ -61,13 +60,7 @@ def with_labels(source: Source, labels: Tensor, name: str) -> Source:
 
 
 def _array(path: Path, key: str) -> Tensor:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if key not in file.files:
-                raise ValueError(f"no array {key!r}{did_you_mean(key, file.files)}; it has {file.files}")
-            array = file[key]
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    [array] = read_arrays(path, (key,))
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{path}: {key!r} must hold whole numbers (N,), got {array.dtype} of shape {array.shape}")
     return torch.from_numpy(array.astype(np.int64))
@@ -75,6 +68,5 @@ def _array(path: Path, key: str) -> Tensor:
 
 def _column(path: Path, key: str, source: Source) -> Tensor:
     columns = read_columns(path)
-    if key not in columns:
-        raise ValueError(f"{path}: no column {key!r}{did_you_mean(key, columns)}; it has {[*columns]}")
+    check_columns(str(path), columns, (key,))
     return read_labels(str(path), columns[key], source.classes)[0]

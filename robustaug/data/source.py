@@ -20,6 +20,7 @@ from robustaug.data.images import as_unit
 from robustaug.data.quarantine import Damaged, Quarantine
 from robustaug.data.store import Store
 from robustaug.ops.layout import IMAGES, Layout
+from robustaug.parameters import check_share
 
 __all__ = ["Batch", "Damaged", "Quarantine", "Sample", "Source", "batches", "read"]
 
@@ -88,8 +89,7 @@ class Source(Dataset[Any]):
         if n == 0:
             raise ValueError(f"{name}: no samples")
         self.labels = _checked_labels(name, torch.as_tensor(labels), classes, n)
-        if not 0 <= max_damaged <= 1:
-            raise ValueError(f"{name}: max_damaged must be in [0, 1], got {max_damaged!r}")
+        check_share(name, "max_damaged", max_damaged)
         self.name, self.images, self.classes = name, images, [str(c) for c in classes]
         self.fingerprint, self.max_damaged = fingerprint, float(max_damaged)
         self.cohorts = _text_columns(name, cohorts or {}, self.classes, self.labels)
@@ -105,6 +105,11 @@ class Source(Dataset[Any]):
     def layout(self) -> Layout:
         """What kind of data the samples are, as operators know it."""
         return getattr(self.images, "layout", IMAGES)
+
+    @property
+    def encoding(self) -> str:
+        """Hex that tells apart by which means, spreads and categories samples become inputs; empty where by none."""
+        return getattr(self.images, "encoding", "")
 
     def check_images(self, name: str) -> None:
         """Refuse samples of another kind, for what works on pixels.

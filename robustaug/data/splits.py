@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from robustaug.data.source import Source
+from robustaug.parameters import check_count, check_share
 from robustaug.registry import did_you_mean
 from robustaug.rng import permutation
 
@@ -52,23 +54,6 @@ def divide(labels: Tensor, quotas: Sequence[Tensor], seed: int = 0) -> list[Tens
     return [torch.cat(part).sort().values for part in parts]
 
 
-def hold_out(labels: Tensor, classes: Sequence[str], share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return the positions to keep and to hold out, at least one sample of each class in both.
-
-    Raises:
-        ValueError: share outside (0, 1), or a class with a single sample.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"val_share must be between 0 and 1, got {share!r}")
-    counts = torch.bincount(labels, minlength=len(classes))
-    if (counts == 1).any():
-        lonely = classes[int((counts == 1).nonzero()[0])]
-        raise ValueError(f"class {lonely!r} has one sample; a train/val split needs at least two of each class")
-    quota = torch.minimum((counts * share).round().long().clamp(min=1), (counts - 1).clamp(min=0))
-    held, kept = divide(labels, [quota], seed)
-    return kept, held
-
-
 def parts_of(
     name: str, labels: Tensor, classes: Sequence[str], val_share: float, test_share: float, seed: int = 0
 ) -> dict[str, Tensor]:
@@ -84,8 +69,7 @@ def parts_of(
     """
     shares = {"val": val_share, "test": test_share}
     for key, share in shares.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ValueError(f"{name}: {key}_share must be in [0, 1), got {share!r}")
+        check_share(name, f"{key}_share", share, whole=False)
     if val_share + test_share >= 1:
         raise ValueError(f"{name}: val_share {val_share:g} and test_share {test_share:g} leave nothing to train on")
     held = {key: share for key, share in shares.items() if share > 0}
@@ -95,7 +79,7 @@ def parts_of(
         lonely = int(few.nonzero()[0])
         raise ValueError(
             f"{name}: class {classes[lonely]!r} has {int(counts[lonely])} samples, too few for {len(held) + 1} parts; "
-            "set val_share or test_share to 0"
+            f"set {' or '.join(f'{key}_share' for key in held)} to 0"
         )
     quotas, left = [], counts
     for at, share in enumerate(held.values()):  # one for each part that follows, the training part among them
@@ -104,6 +88,30 @@ def parts_of(
         left = left - quota
     rows = divide(labels, quotas, seed)
     return {**dict(zip(held, rows, strict=False)), "train": rows[-1], "all": torch.arange(len(labels))}
+
+
+def hold_out(
+    name: str, labels: Tensor, classes: Sequence[str], val_share: float, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return the positions to keep and to hold out, the "train" and "val" of `parts_of` without "test".
+
+    Raises:
+        ValueError: as `parts_of`, or val_share is 0.
+    """
+    parts = parts_of(name, labels, classes, val_share, 0.0, seed)
+    return parts["train"], choose(name, parts, "val")
+
+
+def part_of(whole: Source, name: str, split: str, val_share: float, test_share: float, seed: int = 0) -> Source:
+    """Return a source itself for "all", or else one of `parts_of` it.
+
+    Raises:
+        ValueError: as `parts_of`, or a split that there is not.
+    """
+    if split == "all":
+        return whole
+    parts = parts_of(name, whole.labels, whole.classes, val_share, test_share, seed)
+    return whole.subset(choose(name, parts, split), f"{whole.name}/{split}")
 
 
 def choose(name: str, parts: Mapping[str, Tensor], split: str) -> Tensor:
@@ -123,7 +131,6 @@ def limit(labels: Tensor, classes: Sequence[str], per_class: int, seed: int = 0)
     Raises:
         ValueError: per_class < 1.
     """
-    if not isinstance(per_class, int) or per_class < 1:
-        raise ValueError(f"limit_per_class must be a whole number >= 1, got {per_class!r}")
+    check_count("data", "limit_per_class", per_class)
     counts = torch.bincount(labels, minlength=len(classes))
     return divide(labels, [counts.clamp(max=per_class)], seed)[0]

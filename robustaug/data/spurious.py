@@ -16,6 +16,7 @@ from torch import Tensor
 from robustaug.data.images import Images, Shape
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
+from robustaug.parameters import check_share
 from robustaug.pipeline import Pipeline, build
 from robustaug.registry import did_you_mean, register
 from robustaug.rng import Keys
@@ -46,8 +47,7 @@ def spurious(
     Raises:
         ValueError: agreement or classes refused, or an operator that changes the images' shape.
     """
-    if isinstance(agreement, bool) or not isinstance(agreement, int | float) or not 0 <= agreement <= 1:
-        raise ValueError(f"data.spurious: agreement must be in [0, 1], got {agreement!r}")
+    check_share("data.spurious", "agreement", agreement)
     source = open_source(of)
     source.check_images("data.spurious")
     cued = source.classes[len(source.classes) // 2 :] if classes is None else [str(name) for name in classes]

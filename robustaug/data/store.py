@@ -43,6 +43,7 @@ class Held:
         shape: as models take them.
         name: shown in paths.
         encode: from samples to what models take: a tensor, or texts.
+        encoding: hex that tells ways to encode apart; empty where nothing was measured for it.
     """
 
     samples: Any
@@ -50,6 +51,7 @@ class Held:
     shape: tuple[int, ...]
     name: str
     encode: Callable[[Any], Any]
+    encoding: str = ""
 
     def __len__(self) -> int:
         return len(self.samples)

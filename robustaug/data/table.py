@@ -5,23 +5,22 @@ Legend: N rows, F number columns, G category columns.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from robustaug.data.columns import check_columns, cohorts_of, read_columns, read_labels
+from robustaug.data.columns import check_columns, cohorts_of, number, read_columns, read_labels, read_numbers
 from robustaug.data.encoding import Encoding
 from robustaug.data.fingerprint import digest
 from robustaug.data.source import Source
-from robustaug.data.splits import choose, parts_of
+from robustaug.data.splits import part_of, parts_of
 from robustaug.data.store import Held
 from robustaug.ops.tabular.table import MISSING, TABLES, Table
 from robustaug.registry import register
 
 GONE = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL")
+_FIX = ", but the training rows have numbers; repair it, or name the column in categories, or the word in missing"
 
 
 @register("data.table")
@@ -49,13 +48,15 @@ def table(
     Args:
         path: the file.
         label: the label's column; a label is a name or the number of a class.
-        split: "train", "val" or "test", disjoint random parts with the classes in proportion; or "all".
+        split: "train", "val" or "test", disjoint random parts with the classes in proportion; or "all" of the
+            rows, which then are their own training part unless `fit` is given: not for rows to be judged.
         drop: columns that are no features.
         categories: columns of numbers that are categories.
         cohorts: the columns to keep as cohorts; the category columns when left out.
         classes: names in the order of the labels; sorted when left out.
         missing: what a cell without a value reads.
         fit: another table, whose training part counts instead of this one's: for a file that holds test rows only.
+            Both shares 0 where all of it was trained on.
         val_share, test_share: of all rows; 0 leaves the part out.
         seed: of the parts.
 
@@ -71,8 +72,8 @@ def table(
     base_labels, names = read_labels(fit or path, reference[label], classes)
     labels = base_labels if fit is None else read_labels(path, columns[label], names)[0]
     alone = fit is None and split == "all"
-    parts = {} if alone else parts_of("data.table", base_labels, names, val_share, test_share, seed)
-    training = torch.arange(len(base_labels)) if alone else parts["train"]
+    shares = (0.0, 0.0) if alone else (val_share, test_share)
+    training = parts_of("data.table", base_labels, names, *shares, seed)["train"]
     numeric = [c for c in kinds if c not in categories and _numeric([kinds[c][row] for row in training.tolist()], gone)]
     base = _table(fit or path, kinds, numeric, gone)
     encoding = Encoding.of(base.rows(training))
@@ -82,7 +83,7 @@ def table(
     cells = [cell for column in features for cell in (column, *features[column])]
     whole = Source(
         Path(path).name,
-        Held(held, TABLES, (len(encoding.names),), Path(path).name, encoding),
+        Held(held, TABLES, (len(encoding.names),), Path(path).name, encoding, encoding.digest),
         labels,
         names,
         fingerprint=digest(
@@ -90,11 +91,7 @@ def table(
         ),
         cohorts=cohorts_of({column: [_present(cell, gone) for cell in columns[column]] for column in kept}, kept),
     )
-    if split == "all":
-        return whole
-    if fit is not None:
-        parts = parts_of("data.table", labels, names, val_share, test_share, seed)
-    return whole.subset(choose("data.table", parts, split), f"{whole.name}/{split}")
+    return part_of(whole, "data.table", split, val_share, test_share, seed)
 
 
 Columns = dict[str, list[str]]
@@ -116,14 +113,7 @@ def _present(cell: str, gone: frozenset[str]) -> str:
 
 def _numeric(cells: Sequence[str], gone: frozenset[str]) -> bool:
     present = [cell for cell in cells if cell not in gone]
-    return bool(present) and all(_number(cell) is not None for cell in present)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    return bool(present) and all(number(cell) is not None for cell in present)
 
 
 def _table(path: str, features: Mapping[str, list[str]], numeric: Sequence[str], gone: frozenset[str]) -> Table:
@@ -132,7 +122,7 @@ def _table(path: str, features: Mapping[str, list[str]], numeric: Sequence[str],
     n = len(next(iter(features.values())))
     values = torch.empty(n, len(numeric), dtype=torch.float64)
     for at, column in enumerate(numeric):
-        values[:, at] = _numbers(path, column, features[column], gone)
+        values[:, at] = torch.from_numpy(read_numbers(path, column, features[column], gone, _FIX))
     codes, levels = torch.empty(n, len(labels), dtype=torch.int64), []
     for at, column in enumerate(labels):
         known = sorted({cell for cell in features[column] if cell not in gone})
@@ -140,14 +130,3 @@ def _table(path: str, features: Mapping[str, list[str]], numeric: Sequence[str],
         codes[:, at] = torch.tensor([place.get(cell, MISSING) for cell in features[column]])
         levels.append(tuple(known))
     return Table(values, codes, torch.arange(n), tuple(numeric), tuple(labels), tuple(levels))
-
-
-def _numbers(path: str, column: str, cells: Sequence[str], gone: frozenset[str]) -> Tensor:
-    out = [math.nan if cell in gone else _number(cell) for cell in cells]
-    for row, value in enumerate(out):
-        if value is None or math.isinf(value):
-            raise ValueError(
-                f"{path}: row {row + 1}: column {column!r} reads {cells[row]!r}, where the training rows have finite "
-                "numbers; repair it, or name the column in categories, or the word in missing"
-            )
-    return torch.tensor(out, dtype=torch.float64)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from robustaug.data.columns import check_columns, cohorts_of, read_columns, read_labels
+from robustaug.data.columns import check_columns, cohorts_of, grouping, read_columns, read_labels
 from robustaug.data.fingerprint import digest
 from robustaug.data.source import Source
-from robustaug.data.splits import choose, parts_of
+from robustaug.data.splits import part_of
 from robustaug.data.store import Held
 from robustaug.ops.text.texts import TEXTS
 from robustaug.registry import register
@@ -38,10 +38,11 @@ def texts(
 
     Args:
         path: the table, or the folder.
-        split: "train", "val" or "test", disjoint random parts with the classes in proportion; or "all".
+        split: "train", "val" or "test", disjoint random parts with the classes in proportion; or "all" of the
+            texts, without parts: for a file that holds test texts only.
         text, label: columns of a table; a label is a name or the number of a class.
         classes: names in the order of the labels; sorted when left out.
-        cohorts: the columns of a table to keep; all when left out.
+        cohorts: the columns of a table to keep; when left out those of numbers, and those of at most 100 values.
         val_share, test_share: of all samples; 0 leaves the part out.
         seed: of the parts.
 
@@ -56,7 +57,7 @@ def texts(
     held, labels, names, columns = (
         _of_folder(where, classes) if where.is_dir() else _of_table(where, text, label, classes)
     )
-    kept = [*columns] if cohorts is None else cohorts
+    kept = grouping(columns) if cohorts is None else cohorts
     check_columns(str(where), columns, kept)
     whole = Source(
         where.name,
@@ -66,10 +67,7 @@ def texts(
         fingerprint=digest("texts", *held, labels, names),
         cohorts=cohorts_of(columns, kept) | {"length": _lengths(held)},
     )
-    if split == "all":
-        return whole
-    parts = parts_of("data.texts", whole.labels, names, val_share, test_share, seed)
-    return whole.subset(choose("data.texts", parts, split), f"{where.name}/{split}")
+    return part_of(whole, "data.texts", split, val_share, test_share, seed)
 
 
 def unchanged(samples: Any) -> Any:

@@ -71,7 +71,7 @@ def torchvision(
         max_damaged=max_damaged,
     )
     if part is not None:
-        source = source.subset(hold_out(source.labels, classes, val_share)[part])
+        source = source.subset(hold_out("data.torchvision", source.labels, classes, val_share)[part])
     if limit_per_class is not None:
         source = source.subset(limit(source.labels, classes, limit_per_class))
     return source

@@ -13,7 +13,7 @@ from torch import Tensor
 from robustaug.data.fingerprint import digest
 from robustaug.data.series import FilledGaps
 from robustaug.data.source import Source
-from robustaug.data.splits import choose, parts_of
+from robustaug.data.splits import part_of
 from robustaug.data.store import Held
 from robustaug.ops.signal.series import SERIES
 from robustaug.parameters import check_count
@@ -65,10 +65,7 @@ def waves(
         fingerprint=digest("waves", series, labels),
         cohorts={"loudness": ["quiet" if value < 1 else "loud" for value in amplitude.tolist()]},
     )
-    if split == "all":
-        return whole
-    parts = parts_of("data.waves", labels, names, val_share, test_share, seed)
-    return whole.subset(choose("data.waves", parts, split), f"waves/{split}")
+    return part_of(whole, "data.waves", split, val_share, test_share, seed)
 
 
 def _drawn(keys: Keys, labels: Tensor, channels: int, steps: int, noise: float) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from robustaug.ops.text.texts import TEXTS
 
 
 def check_model(model: Classifier, source: Source) -> None:
-    """Refuse a model of texts for other data, and any other model for texts.
+    """Refuse a model of texts for other data, any other model for texts, and data encoded otherwise than in training.
 
     Raises:
         ValueError: names both.
@@ -21,6 +21,12 @@ def check_model(model: Classifier, source: Source) -> None:
         raise ValueError(
             f"model {model.name!r} takes {wanted}, {source.name} holds samples of kind {source.layout.name!r}; "
             "set another model, or other data"
+        )
+    if model.encoding and source.encoding and model.encoding != source.encoding:
+        raise ValueError(
+            f"model {model.name!r} was trained on samples whose numbers stood for other things than those of "
+            f"{source.name}: other means, spreads or categories; give the data `fit`, the training file, and the "
+            "val_share, test_share and seed of training"
         )
 
 

@@ -101,7 +101,7 @@ def load(path: str | Path, spec: Any = None) -> Classifier:
     if spec is None:
         raise ValueError(f"{path} does not say which model it is for; give the model as well")
     model = registry.make(spec, "model")
-    load_into(path, model)
+    model.encoding = load_into(path, model).get("encoding", "")
     return model.eval()
 
 

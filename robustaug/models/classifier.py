@@ -19,6 +19,7 @@ class Classifier(nn.Module):
         module: the model as it was given; its weights are shared, not copied.
         num_classes: K, None until the first forward where it was not given.
         name: what reports call it.
+        encoding: how its training data became inputs, see `data.Source.encoding`; empty where that is not known.
     """
 
     mean: Tensor | None
@@ -37,6 +38,7 @@ class Classifier(nn.Module):
         self.module = module
         self.num_classes = num_classes
         self.name = name or type(module).__name__
+        self.encoding = ""
         self.training = module.training  # wrapping a model in eval mode must not make it look trained
         for key, value in zip(("mean", "std"), _normalisation(mean, std), strict=True):
             # not persistent: a checkpoint holds what was learned, the normalisation belongs to the wrapper
@@ -61,7 +63,7 @@ class Classifier(nn.Module):
     @property
     def has_features(self) -> bool:
         """Whether `features` works: there is an `nn.Linear` to look at, which compiled programs do not show."""
-        return self._head() is not None
+        return bool(self.heads())
 
     def features(self, x: Tensor) -> Tensor:
         """Return the input of the last `nn.Linear`, flattened to (B, D).
@@ -74,11 +76,11 @@ class Classifier(nn.Module):
         Raises:
             ValueError: the model has no `nn.Linear`, or its forward does not use it.
         """
-        head = self._head()
-        if head is None:
+        heads = self.heads()
+        if not heads:
             raise ValueError(f"model {self.name!r} shows no features: it has no nn.Linear; use scores that need logits")
         seen: list[Tensor] = []
-        handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        handle = heads[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
             self(x)
         finally:
@@ -93,10 +95,10 @@ class Classifier(nn.Module):
             return ""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
 
-    def _head(self) -> nn.Linear | None:
+    def heads(self) -> list[nn.Linear]:
+        """Return what may give the logits: every `nn.Linear` with `num_classes` outputs, or else the last one."""
         layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
-        fitting = [layer for layer in layers if layer.out_features == self.num_classes]
-        return (fitting or layers or [None])[-1]
+        return [layer for layer in layers if layer.out_features == self.num_classes] or layers[-1:]
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.mean is None or self.std is None:

@@ -24,24 +24,33 @@ def cosine_head(of: Any, scale: float = 30.0, seed: int = 0) -> Classifier:
     Source: Cao et al. 2019 (LDAM, arXiv:1906.07413), section 3.1.
 
     Args:
-        of: the model, as `name` or `{name: parameters}`; its last `nn.Linear` gives the logits.
+        of: the model, as `name` or `{name: parameters}`; one `nn.Linear` of it gives the logits, the only one with as
+            many outputs as there are classes.
         scale: > 0; the logits lie in [-scale, scale].
         seed: of the weights.
 
     Raises:
-        ValueError: scale is refused, or the model has no `nn.Linear`.
+        ValueError: scale is refused, or the model has no such layer, or several.
     """
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
         raise ValueError(f"model.cosine_head: scale must be > 0 and finite, got {scale!r}")
     model = seeded(of, seed)
-    layers = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not layers:
-        raise ValueError(f"model.cosine_head: {model.name} has no nn.Linear to exchange")
-    name, last = layers[-1]
+    heads = model.heads()
+    names = [name for name, part in model.named_modules() if any(part is head for head in heads)]
+    if len(heads) != 1:
+        raise ValueError(
+            f"model.cosine_head: {model.name} has {len(heads)} linear layers that may give the logits{_listed(names)}; "
+            "it takes a model with one, in which no layer between has as many outputs as there are classes"
+        )
+    [last], [name] = heads, names
     with torch_seed(seed):
         cosine = _Cosine(last.in_features, last.out_features, float(scale))
     model.set_submodule(name, cosine)
     return model
+
+
+def _listed(names: list[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
 
 
 class _Cosine(nn.Linear):

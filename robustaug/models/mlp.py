@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from robustaug.models.classifier import Classifier
-from robustaug.parameters import check_count
+from robustaug.parameters import check_count, check_share
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -42,8 +42,7 @@ def mlp(
     """
     for key, value, least in (("features", features, 1), ("classes", classes, 2), *(("widths", w, 1) for w in widths)):
         check_count("model.mlp", key, value, least)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.mlp: dropout must be in [0, 1), got {dropout!r}")
+    check_share("model.mlp", "dropout", dropout, whole=False)
     with torch_seed(seed):
         layers: list[nn.Module] = []
         before = features

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from robustaug.models.classifier import Classifier, logits_of
 
+_OFFERED = ("vocabulary", "embeddings", "tokens", "logits_from_embeddings")
+
 
 class TextClassifier(Classifier):
     """A classifier of texts behind the face of `Classifier`.
 
-    The module defines `embed` and `from_embeddings` as here. One that `attack.text_hotflip` can work on also has
+    The module defines `embed` and `from_embeddings` as here, and `from_texts` where it has a way of its own from texts
+    to logits, which must lead to the same ones. One that `attack.text_hotflip` can work on also has
     `vocabulary`, `embeddings`, `tokens` and `logits_from_embeddings`, see `attacks.text.asking.TokenModel`; one that
     learns words before training has `meet`.
 
@@ -43,7 +46,8 @@ class TextClassifier(Classifier):
         """
         if not isinstance(x, list) or not all(isinstance(text, str) for text in x):
             raise TypeError(f"model {self.name!r} takes a list of str, got {type(x).__name__}")
-        return self.from_embeddings(*self.embed(x))
+        direct: Any = getattr(self.module, "from_texts", None)
+        return self.from_embeddings(*self.embed(x)) if direct is None else self._counted(direct(x))
 
     def embed(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Return embedded tokens (B, L, D) floating, and (B, L) bool: where there is a token rather than padding."""
@@ -51,7 +55,10 @@ class TextClassifier(Classifier):
 
     def from_embeddings(self, embedded: Tensor, mask: Tensor) -> Tensor:
         """Return logits (B, K) from what `embed` returns, differentiable in it; padding does not count."""
-        logits = logits_of(self.module.from_embeddings(embedded, mask))  # type: ignore[operator]
+        return self._counted(self.module.from_embeddings(embedded, mask))  # type: ignore[operator]
+
+    def _counted(self, answer: Any) -> Tensor:
+        logits = logits_of(answer)
         if self.num_classes is None:
             self.num_classes = logits.shape[1]
         return logits
@@ -83,10 +90,12 @@ class TextClassifier(Classifier):
         return self._offered("logits_from_embeddings")
 
     def _offered(self, name: str) -> Any:
-        module = self._modules["module"]
-        if not hasattr(module, name):
-            raise AttributeError(f"model {self.name!r} offers no {name}")
-        return getattr(module, name)
+        return getattr(self._modules["module"], name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OFFERED:  # torch asks here again for a property that found nothing
+            raise AttributeError(f"model {self.name!r} offers no {name}, as model.text_cnn does")
+        return super().__getattr__(name)
 
 
 def check_face(name: str, model: nn.Module) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robustaug.models.hashing import Hashing
 from robustaug.models.text_classifier import TextClassifier
+from robustaug.parameters import check_count, check_share
 from robustaug.registry import register
 from robustaug.rng import torch_seed
 
@@ -52,7 +53,9 @@ def text_cnn(
     Raises:
         ValueError: a number out of range.
     """
-    low, high = (*ngrams, None, None)[:2]
+    if len(ngrams) != 2:
+        raise ValueError(f"model.text_cnn: ngrams must be a least and a greatest length, got {ngrams!r}")
+    low, high = ngrams
     for key, value, least in (
         ("classes", classes, 2),
         ("dim", dim, 1),
@@ -60,15 +63,13 @@ def text_cnn(
         ("buckets", buckets, 1),
         ("vocabulary_bytes", vocabulary_bytes, 1),
         *(("widths", width, 1) for width in widths),
-        ("ngrams", low, 0),
+        ("ngrams", low, 1 if high else 0),
         ("ngrams", high, low if isinstance(low, int) else 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"model.text_cnn: {key} must hold whole numbers >= {least}, got {value!r}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.text_cnn: dropout must be in [0, 1), got {dropout!r}")
+        check_count("model.text_cnn", key, value, least)
+    check_share("model.text_cnn", "dropout", dropout, whole=False)
     with torch_seed(seed):
-        hashing = Hashing(buckets, low or 1, high if low and high else 0)
+        hashing = Hashing(buckets, low or 1, high)
         module = _TextCNN(hashing, dim, filters, widths, classes, dropout, vocabulary_bytes)
     return TextClassifier(module, classes, "text_cnn")
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from robustaug.models.checkpoints import load_into
 from robustaug.models.classifier import Classifier
-from robustaug.models.text_classifier import TextClassifier
 from robustaug.registry import did_you_mean, register
 from robustaug.rng import torch_seed
 
@@ -145,73 +144,6 @@ def huggingface_model(name: str) -> Classifier:
         raise ValueError(f"{name!r} shifts its inputs to [-1, 1] (rescale_offset), which is not supported; wrap it")
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (None, None)
     model = Classifier(_Resized(module, _input_size(processor)), mean, std, module.config.num_labels, str(name))
-    return model.eval()
-
-
-class _HuggingFaceText(nn.Module):
-    """A classifier of texts with its tokenizer, cut at its input embeddings: positions are added behind the cut."""
-
-    def __init__(self, module: Any, tokenizer: Any, longest: int) -> None:
-        super().__init__()
-        self.module = module
-        self.tokenizer = tokenizer
-        self.longest = longest
-
-    def embed(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        table = self.module.get_input_embeddings()
-        read = self.tokenizer(texts, padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
-        device = table.weight.device
-        return table(read["input_ids"].to(device)), read["attention_mask"].to(device).bool()
-
-    def from_embeddings(self, embedded: Tensor, mask: Tensor) -> Any:
-        return self.module(inputs_embeds=embedded, attention_mask=mask.long())
-
-
-@register("model.huggingface_text", modality="text", tags={"trainable"})
-def huggingface_text_model(
-    name: str, classes: int | None = None, longest: int = 256, fresh_head: bool = False, seed: int = 0
-) -> TextClassifier:
-    """A text classifier of Hugging Face transformers: a local folder, or a name on the hub.
-
-    It can be cut at its embeddings, as loss.freelb asks. Only safetensors weights and transformers' own code are used.
-
-    Args:
-        name: a folder with config.json, model.safetensors and a tokenizer, or "owner/model" on the hub.
-        classes: K; the model's own number when left out.
-        longest: tokens a text is cut to.
-        fresh_head: draw what the weights lack, the last layer above all, at random: to train a model that was only
-            pretrained.
-        seed: of what is drawn.
-
-    Raises:
-        ImportError: transformers is not installed.
-        ValueError: no such model, weights in another format, or weights that do not fill the model.
-    """
-    try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    except ImportError:
-        raise ImportError("model.huggingface_text needs transformers: pip install 'robustaug[huggingface]'") from None
-    sizes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
-    try:
-        with torch_seed(seed):
-            module, report = AutoModelForSequenceClassification.from_pretrained(
-                name,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=fresh_head,
-                **sizes,
-            )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"cannot load {name!r} from Hugging Face: {' '.join(str(error).split())}") from None
-    lacking = sorted(str(key) for part in ("missing_keys", "mismatched_keys") for key in report[part])
-    if lacking and not fresh_head:
-        raise ValueError(
-            f"{name!r} does not fill its model; missing or of another shape: {', '.join(lacking[:3])}; "
-            "fresh_head: true draws them, to be trained"
-        )
-    model = TextClassifier(_HuggingFaceText(module, tokenizer, longest), module.config.num_labels, str(name))
     return model.eval()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from robustaug.models.classifier import Classifier
@@ -26,13 +27,19 @@ def twins(of: Any, seed: int = 0) -> Classifier:
         seed: of the first network's weights; the second's are those of seed + 1.
 
     Raises:
-        ValueError: no model, or one whose own seed is fixed, which would make both the same.
+        ValueError: no model, or one of which both would begin the same: its own seed is fixed, or no seed draws it.
     """
     params = next(iter(of.values()), None) if isinstance(of, dict) else None
     if isinstance(params, dict) and "seed" in params:
         raise ValueError("model.twins: of has a seed, so both networks would begin the same; give `seed` to the twins")
     first, second = seeded(of, seed), seeded(of, seed + 1)
-    return Classifier(_Twins(first, second), num_classes=first.num_classes, name=f"{first.name} twins")
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    if all(torch.equal(one, other) for one, other in pairs):
+        raise ValueError(
+            f"model.twins: both networks of {first.name} would begin the same, as no seed draws their weights; take a "
+            "model with fresh weights"
+        )
+    return _TwinClassifier(_Twins(first, second), num_classes=first.num_classes, name=f"{first.name} twins")
 
 
 def pair_of(model: nn.Module) -> tuple[Classifier, Classifier]:
@@ -49,6 +56,16 @@ def pair_of(model: nn.Module) -> tuple[Classifier, Classifier]:
         )
     first, second = cast(nn.ModuleList, pair)
     return cast(Classifier, first), cast(Classifier, second)
+
+
+class _TwinClassifier(Classifier):
+    @property
+    def has_features(self) -> bool:
+        return all(network.has_features for network in pair_of(self))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of both side by side, (B, 2 D)."""
+        return torch.cat([network.features(x) for network in pair_of(self)], dim=1)
 
 
 class _Twins(nn.Module):

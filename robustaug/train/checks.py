@@ -76,6 +76,11 @@ def _check_data(recipe: Recipe, source: Source, validation: Source) -> None:
         raise ValueError(f"training samples have shape {source.shape}, validation samples {validation.shape}")
     if source.layout is not validation.layout:
         raise ValueError(f"training data are of kind {source.layout.name}, validation data {validation.layout.name}")
+    if source.encoding != validation.encoding:
+        raise ValueError(
+            "validation samples become inputs by other means, spreads or categories than training samples; give the "
+            "validation data `fit`, the training file, and the val_share, test_share and seed of the training data"
+        )
 
 
 def _check_classes(model: Classifier, source: Source) -> None:

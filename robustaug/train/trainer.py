@@ -137,6 +137,7 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     unlabelled = None if recipe.data.unlabelled is None else open_source(recipe.data.unlabelled)
     model = initial_model(recipe).to(device)
     check_fit(recipe, model, source, held_back, unlabelled)
+    model.encoding = source.encoding
     if isinstance(model, TextClassifier):
         model.meet(source.fetch(range(len(source)))[0].image)
     if recipe.checkpoint is not None:
@@ -289,6 +290,7 @@ class _Run:
             "model": self.recipe.model,
             "recipe": self.recipe.settings(),
             "data": self.source.fingerprint,
+            "encoding": self.source.encoding,
             "classes": self.source.classes,
             "figures": figures,
             "robustaug": robustaug.__version__,

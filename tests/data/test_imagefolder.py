@@ -109,7 +109,7 @@ class TestSplits:
             open_at(place(tree(top)), split)
 
     def test_a_class_with_one_sample_cannot_be_cut(self, place):
-        with pytest.raises(ValueError, match="class 'cat' has one sample"):
+        with pytest.raises(ValueError, match="class 'cat' has 1 samples"):
             open_at(place(tree(n=1)), "train")
 
 

@@ -63,13 +63,14 @@ class TestLabels:
         assert open_at(write(table("abab")), classes=["b", "a", "c"]).labels.tolist() == [1, 0, 1, 0]
         assert open_at(write(table([0, 1, 0])), classes=["no", "yes"]).cohorts["class"].tolist() == ["no", "yes", "no"]
         assert open_at(write(table([7, 3, 7])), classes=["3", "7"]).labels.tolist() == [1, 0, 1]
+        assert open_at(write(table([1, -1, 1])), classes=["-1", "1"]).labels.tolist() == [1, 0, 1]
 
     @pytest.mark.parametrize(
         ("labels", "classes", "message"),
         [
             (["cat", "dgo"], ["cat", "dog"], r"row 2: label 'dgo' is not in classes; did you mean 'dog'"),
-            (["0", "2"], ["no", "yes"], r"labels must be in \[0, 2\) for 2 classes, got 2 at sample 1"),
-            (["0", "-1"], None, r"labels must be in \[0, 1\) for 1 classes, got -1"),
+            (["0", "2"], ["no", "yes"], r"row 2: label 2 is no class number, 0 to 1 for classes=\['no', 'yes'\]"),
+            (["1", "-1"], None, r"row 2: label -1 is no class number.*set classes: \['-1', '1'\] if labels are names"),
             (["0", ""], None, "row 2 has no label; 1 rows lack one"),
             (["0", "4000000"], None, "row 2: label 4000000 is no class number"),
         ],

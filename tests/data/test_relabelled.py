@@ -46,7 +46,7 @@ def test_a_column_of_names_or_numbers_is_as_good(tmp_path):
         (np.zeros(297, np.int64), "people", "has 297 labels, but digits/val is of 1797 samples"),
         (np.full(1797, 10), "people", r"labels must be in \[0, 10\).*got 10 at sample 0"),
         (np.zeros(1797), "people", "must hold whole numbers"),
-        (np.array([{}] * 3, object), "people", "allow_pickle=False"),
+        (np.array([{}] * 3, object), "people", "holds Python objects"),
         (np.zeros(1797, np.int64), "pepole", "no array 'pepole'; did you mean 'people'"),
     ],
 )

@@ -50,6 +50,71 @@ def test_channels_are_standardised_by_the_training_part_and_gaps_read_as_its_mea
     assert float(everything(raw)[0, 0, 3]) == pytest.approx(float(np.nanmean(x[:, 0])), rel=1e-5)
 
 
+@pytest.mark.parametrize("standardise", [True, False])
+def test_another_file_is_read_by_the_training_part_of_the_one_that_fits(tmp_path, standardise):
+    x, y = drawn((40, 2, 9)), np.array(["no", "yes"])[np.arange(40) % 2]
+    x[3, 0, 1] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    held = source(tmp_path / "a.npz", split="test", standardise=standardise)
+    np.savez(tmp_path / "b.npz", x=x[:5], y=["yes"] * 5)
+    one = source(tmp_path / "b.npz", fit=str(tmp_path / "a.npz"), standardise=standardise)
+    assert (one.classes, one.labels.tolist()) == (["no", "yes"], [1] * 5)
+    assert one.encoding == held.encoding != source(tmp_path / "b.npz", standardise=standardise).encoding
+    other = source(tmp_path / "a.npz", split="train", standardise=standardise)
+    whole = other.as_input(other.images.gather(torch.arange(5))[0], CPU)  # of the root source, as training sees them
+    assert torch.equal(everything(one), whole)
+    np.savez(tmp_path / "c.npz", x=x[:, :1], y=y)
+    with pytest.raises(ValueError, match=r"has 2 channels, but .* has 1"):
+        source(tmp_path / "b.npz", fit=str(tmp_path / "c.npz"))
+    np.savez(tmp_path / "d.npz", x=x[:2], y=["yes", "on"])
+    with pytest.raises(ValueError, match=r"d\.npz: row 2: label 'on' is not in classes"):
+        source(tmp_path / "d.npz", fit=str(tmp_path / "a.npz"))
+
+
+def test_a_channel_that_never_varies_is_no_division_by_rounding(tmp_path):
+    x = np.stack([np.full((7, 3), 0.1), drawn((7, 3))], axis=1)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(7) % 2)
+    assert everything(source(tmp_path / "a.npz"))[:, 0].abs().max() < 1e-6
+
+
+def test_a_suffix_may_be_in_upper_case_and_labels_bytes(tmp_path):
+    with (tmp_path / "A.NPZ").open("wb") as file:
+        np.savez(file, x=drawn((2, 3)), y=np.array([b"caf\xc3\xa9", b"bar"]))
+    assert source(tmp_path / "A.NPZ").classes == ["bar", "caf\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("a.npz", {"channels": 1}, r"channels is for table files, path is of kind \.npz"),
+        ("a.npz", {"labels": "y.npy"}, r"labels is for \.npy files, path is of kind \.npz"),
+        ("a.csv", {"values": "x"}, r"values is for \.npz files, path is of kind table"),
+        ("x.npy", {"label": "y"}, r"label is for \.npz and table files, path is of kind \.npy"),
+        ("renamed.npz", {}, "holds one array without a name"),
+        ("renamed.npy", {"labels": "y.npy"}, "holds arrays by name"),
+        ("bytes.npz", {}, "is damaged or no NumPy file"),
+    ],
+)
+def test_arguments_for_files_of_another_kind_and_wrong_suffixes_are_named(tmp_path, name, params, message):
+    np.save(tmp_path / "x.npy", drawn((2, 3)))
+    (tmp_path / "renamed.npz").write_bytes((tmp_path / "x.npy").read_bytes())
+    np.savez(tmp_path / "a.npz", x=drawn((2, 3)), y=[0, 1])
+    (tmp_path / "renamed.npy").write_bytes((tmp_path / "a.npz").read_bytes())
+    np.savez(tmp_path / "bytes.npz", x=drawn((2, 3)), y=np.array([b"\xff", b"a"]))
+    (tmp_path / "a.csv").write_text("a,label\n1,0\n2,1\n")
+    with pytest.raises(ValueError, match=message):
+        source(tmp_path / name, **params)
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((50, 30)), y=np.zeros(50, int))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60:70] = b"\xff" * 10  # in the deflated stream of x: zlib itself complains
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz: is damaged or no NumPy file"):
+        source(tmp_path / "a.npz")
+
+
 def ragged(path):
     held = np.empty(2, dtype=object)
     held[:] = [[1.0], [1.0, 2.0]]
@@ -59,8 +124,8 @@ def ragged(path):
 @pytest.mark.parametrize(
     ("write", "params", "message"),
     [
-        (ragged, {}, "series of different lengths do"),
-        (lambda p: np.savez(p, x=drawn((2, 3)), z=[0, 1]), {}, r"no column 'y'; it has \['x', 'z'\]"),
+        (ragged, {}, "lists of different lengths do"),
+        (lambda p: np.savez(p, x=drawn((2, 3)), z=[0, 1]), {}, r"no array 'y'; it has \['x', 'z'\]"),
         (lambda p: np.savez(p, x=drawn((2, 3)), y=[0, 1, 1]), {}, r"labels must have shape \(2,\).*got \(3,\)"),
         (lambda p: np.savez(p, x=drawn((2, 3)), y=[0, np.nan]), {}, "row 2 has no label"),
         (lambda p: np.savez(p, x=np.array([["a"]]), y=[0]), {}, "one array of numbers"),
@@ -78,7 +143,9 @@ def test_what_is_wrong_with_an_npz_is_named(tmp_path, write, params, message):
     ("content", "params", "message"),
     [
         ("a,b,label\n1,2,0\n1,0\n", {}, r"(?s)Row #3: Expected 3 columns, got 2"),
-        ("a,b,label\n1,x,0\n", {}, "row 1: column 'b' reads 'x', which is no number"),
+        ("a,b,label\n1,x,0\n", {}, "row 1: column 'b' reads 'x', which is no finite number"),
+        ("a,b,label\n1,3_4,0\n", {}, "row 1: column 'b' reads '3_4', which is no finite number"),
+        ("a,b,label\n1,2,0\n", {"channels": 0}, "channels must be a whole number >= 1, got 0"),
         ("a,b,label\n1,2,0\n", {"channels": 3}, "channels must divide its 2 columns of values, got 3"),
         ("a,b,lable\n1,2,0\n", {}, "no column 'label'; did you mean 'lable'"),
     ],

@@ -29,24 +29,24 @@ def test_parts_are_disjoint_complete_and_sorted():
 
 
 def test_held_out_classes_are_in_proportion_and_a_seed_gives_other_samples():
-    kept, held = hold_out(LABELS, CLASSES, 0.1)
+    kept, held = hold_out("s", LABELS, CLASSES, 0.1)
     assert torch.bincount(LABELS[held]).tolist() == [5, 3, 2]
     assert not set(kept.tolist()) & set(held.tolist())
-    assert torch.equal(hold_out(LABELS, CLASSES, 0.1)[1], held)
-    assert not torch.equal(hold_out(LABELS, CLASSES, 0.1, seed=1)[1], held)
+    assert torch.equal(hold_out("s", LABELS, CLASSES, 0.1)[1], held)
+    assert not torch.equal(hold_out("s", LABELS, CLASSES, 0.1, seed=1)[1], held)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_every_class_is_in_both_parts(share):
-    for part in hold_out(LABELS, CLASSES, share):
+    for part in hold_out("s", LABELS, CLASSES, share):
         assert (torch.bincount(LABELS[part]) > 0).all()
 
 
 def test_what_cannot_be_split_is_named():
-    with pytest.raises(ValueError, match="class 'b' has one sample"):
-        hold_out(torch.tensor([0, 0, 1]), ["a", "b"], 0.5)
-    with pytest.raises(ValueError, match=r"val_share must be between 0 and 1, got 1\.5"):
-        hold_out(LABELS, CLASSES, 1.5)
+    with pytest.raises(ValueError, match="s: class 'b' has 1 samples, too few for 2 parts; set val_share to 0"):
+        hold_out("s", torch.tensor([0, 0, 1]), ["a", "b"], 0.5)
+    with pytest.raises(ValueError, match=r"s: val_share must be in \[0, 1\), got 1\.5"):
+        hold_out("s", LABELS, CLASSES, 1.5)
 
 
 def test_a_limit_holds_for_each_class():

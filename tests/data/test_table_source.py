@@ -78,6 +78,15 @@ def test_a_category_that_training_lacks_is_unseen_whether_from_the_file_or_from_
     assert test.images.encode.levels == fitted.levels
 
 
+def test_encodings_are_told_apart_by_what_they_were_fitted_to(path, tmp_path):
+    other = tmp_path / "few.csv"
+    other.write_text(HEAD + "\n".join(ROWS[:9]) + "\n")
+    train = source(path, split="train")
+    assert source(path, split="test").encoding == source(other, fit=str(path)).encoding == train.encoding
+    others = {source(other).encoding, source(path).encoding, source(path, split="train", seed=1).encoding}
+    assert len(others | {train.encoding, source(path, split="train", categories=["zip"]).encoding}) == 5
+
+
 def test_columns_of_another_order_are_found_by_name(path, tmp_path):
     other = tmp_path / "turned.csv"
     other.write_text("extra,wage,zip,pay,job,age\nx,100,1,low,cook,21\n")
@@ -89,6 +98,11 @@ def test_a_column_that_never_varies_is_no_division_by_nothing(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("x,y\n" + "5,a\n5,b\n" * 4)
     assert inputs(source(file, label="y")).tolist() == [[0, 0]] * 8
+    file.write_text("x,y\n" + "0.1,a\n" * 2 + "0.1,b\n")
+    other = tmp_path / "other.csv"
+    other.write_text("x,y\n0.3,a\n")
+    shifted = source(other, label="y", fit=str(file), val_share=0, test_share=0)
+    assert inputs(shifted)[0].tolist() == pytest.approx([0.2, 0])
 
 
 def test_category_columns_are_cohorts_and_numbers_on_demand_by_quarters(path):
@@ -97,6 +111,12 @@ def test_category_columns_are_cohorts_and_numbers_on_demand_by_quarters(path):
     chosen = source(path, cohorts=["age"]).cohorts
     assert {*chosen} == {"age", "class"}
     assert len({*chosen["age"]}) == 5
+
+
+def test_a_number_is_no_python_literal(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("x,y\n3_4,a\n5,b\n")
+    assert source(file, label="y")[0].image.categories == ("x",)
 
 
 def test_missing_words_can_be_told(path):
@@ -113,6 +133,7 @@ def test_missing_words_can_be_told(path):
         ("x,y\n", {}, "no rows beside the label"),
         ("x,y\n1,a\n2,NaN\n", {}, "row 2 has no label"),
         ("x,y\n1,a\ninf,b\n", {}, "row 2: column 'x' reads 'inf'.*finite"),
+        ("x,y\n1,a\n1e999,b\n", {}, "row 2: column 'x' reads '1e999'"),
         ("x,x,y\n1,2,a\n", {}, "column names must differ"),
     ],
 )

@@ -51,6 +51,14 @@ def test_a_table_has_a_column_of_texts_and_its_others_are_cohorts(tmp_path):
     assert (whole.labels.tolist(), whole.cohorts["site"].tolist()) == ([2, 0], ["a", "b"])
 
 
+def test_columns_of_identifiers_are_no_cohorts_unless_they_are_asked_for(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"text {i},{i % 2},id-{i},{i},{'ab'[i % 2]}" for i in range(101)]
+    path.write_text("\n".join(["text,label,id,stars,site", *rows]) + "\n")
+    assert {*source(path).cohorts} == {"stars", "site", "length", "class"}
+    assert {*source(path, cohorts=["id"]).cohorts} == {"id", "length", "class"}
+
+
 def test_quotes_in_a_tsv_are_characters(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text('text\tlabel\n"open, and never closed\tpos\nbad\tneg\n')

@@ -7,8 +7,7 @@ from torch import nn
 import robustaug
 from robustaug.models import checkpoints
 from robustaug.models.classifier import require_eval
-from robustaug.rng import Keys, torch_seed
-from robustaug.train.view import View
+from robustaug.rng import torch_seed
 
 
 def test_a_torchvision_model_has_its_classes_and_normalisation():
@@ -108,60 +107,3 @@ def test_hugging_face_pickles_and_missing_folders_are_refused(vit, tmp_path):
         robustaug.create("model.huggingface", name=str(tmp_path))
     with pytest.raises(ValueError, match="cannot load"):
         robustaug.create("model.huggingface", name=str(tmp_path / "nowhere"))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    """A tiny classifier of texts in a folder, with a tokenizer of whole words."""
-    transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = {word: at for at, word in enumerate(["[PAD]", "[UNK]", "a", "fine", "dull", "film"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=6,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=16,
-        num_labels=3,
-    )
-    with torch_seed(0):
-        transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
-
-
-def test_a_hugging_face_text_classifier_can_be_cut_at_its_embeddings(bert):
-    before = torch.random.get_rng_state()
-    model = robustaug.create("model.huggingface_text", name=str(bert))
-    assert torch.equal(before, torch.random.get_rng_state())
-    require_eval(model)
-    texts = ["a fine film", "dull"]
-    read = model.module.tokenizer(texts, padding=True, return_tensors="pt")
-    logits = model.module.module(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).logits
-    assert model.num_classes == 3
-    assert torch.allclose(model(texts), logits, atol=1e-6)
-    assert torch.allclose(model(texts[1:]), logits[1:], atol=1e-5)
-    assert not hasattr(model, "vocabulary")
-    loss = robustaug.create("loss.freelb")
-    view = View(texts, torch.tensor([0, 1]), torch.arange(2), Keys.of(0, 2))
-    loss(model, view, {}).sum().backward()
-    assert model.module.module.get_input_embeddings().weight.grad.abs().sum() > 0
-
-
-def test_a_head_of_another_size_is_drawn_only_where_that_is_asked_for(bert, tmp_path):
-    with pytest.raises(ValueError, match=r"mismatch|does not fill"):
-        robustaug.create("model.huggingface_text", name=str(bert), classes=5)
-    one, two = (
-        robustaug.create("model.huggingface_text", name=str(bert), classes=5, fresh_head=True, seed=1) for _ in "ab"
-    )
-    assert torch.equal(one(["a film"]), two(["a film"]))
-    assert one(["a film"]).shape == (1, 5)
-    with pytest.raises(ValueError, match="cannot load"):
-        robustaug.create("model.huggingface_text", name=str(tmp_path))

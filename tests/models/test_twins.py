@@ -14,7 +14,8 @@ def test_their_logits_are_the_mean_of_both():
     assert torch.allclose(model(x), (first(x) + second(x)) / 2)
     assert not torch.allclose(first(x), second(x))
     assert model.num_classes == 10
-    assert model.features(x).shape == (3, 8)
+    assert model.has_features
+    assert torch.equal(model.features(x), torch.cat([first.features(x), second.features(x)], dim=1))
 
 
 def test_the_first_is_what_the_model_alone_would_be(tmp_path):
@@ -30,7 +31,11 @@ def test_the_first_is_what_the_model_alone_would_be(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(twins.parameters(), other.parameters(), strict=True))
 
 
-def test_what_would_be_no_twins_is_refused():
+def test_what_would_be_no_twins_is_refused(tmp_path):
+    net = {"name": "shufflenet_v2_x0_5", "classes": 2}
+    checkpoints.save(tmp_path / "w.safetensors", robustaug.create("model.torchvision", **net))
+    with pytest.raises(ValueError, match="would begin the same, as no seed draws their weights"):
+        robustaug.create("model.twins", of={"model.torchvision": net | {"weights": str(tmp_path / "w.safetensors")}})
     with pytest.raises(ValueError, match="both networks would begin the same"):
         robustaug.create("model.twins", of={"model.small_cnn": {"seed": 1}})
     with pytest.raises(ValueError, match="of kind 'source', not 'model'"):

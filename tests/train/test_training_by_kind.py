@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 import robustaug
 from robustaug.config import ConfigError, validate
+from robustaug.evaluate.kinds import check_model
 from robustaug.models import checkpoints
 from robustaug.rng import Keys
 from robustaug.train import trainer
@@ -182,6 +183,19 @@ def test_gaps_in_training_rows_buy_accuracy_on_rows_with_gaps(table, tmp_path):
     operator = robustaug.create("tabular.missing_completely_at_random", severity=5)
     assert accuracy(plain, test) >= 0.95
     assert accuracy(robust, test, operator) >= accuracy(plain, test, operator) + 0.05
+
+
+def test_a_model_of_rows_is_judged_only_on_rows_that_are_encoded_as_in_training(table, tmp_path):
+    data, model = of("data.table", path=table, label="y"), {"model.mlp": {"features": 10}}
+    trained = trainer.train(recipe(model=model, data=data, epochs=1), tmp_path / "a", CPU)
+    stored = checkpoints.load(trained.checkpoint)
+    for judged in (trained.model, stored):
+        check_model(judged, made("data.table", "test", path=table, label="y"))
+        with pytest.raises(ValueError, match="'mlp' was trained on samples whose numbers stood for other things"):
+            check_model(judged, made("data.table", "test", path=table, label="y", seed=1))
+    data["validation"] = {"data.table": {"path": table, "label": "y"}}
+    with pytest.raises(ValueError, match="validation samples become inputs by other means"):
+        trainer.train(recipe(model=model, data=data), tmp_path / "b", CPU)
 
 
 def test_adversarial_training_of_series_buys_robust_accuracy_outside_the_unit_box(tmp_path):

@@ -130,13 +130,24 @@ class WholeRows(TabularOperator):
         super().__init__(None, **params)
 
 
-def measure(table: Table) -> Reference:
-    """Return what is usual in a table."""
-    values = table.values.to(torch.float64)
+def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of every column of (B, F), NaN left out, both (F,) float64.
+
+    The spread of a column that never varies is 0, and so is the mean of one that holds nothing.
+    """
+    values = values.to(torch.float64)
     there = ~values.isnan()
     count = there.sum(0).clamp(min=1)
     mean = values.nan_to_num(0.0).sum(0) / count
     spread = ((values - mean).nan_to_num(0.0).square().sum(0) / count).sqrt()
+    # not by the spread itself: the mean of 0.1, 0.1 and 0.1 is rounded to another number
+    first = values.gather(0, there.int().argmax(0, keepdim=True)) if len(values) else values
+    return mean, torch.where(((values != first) & there).any(0), spread, 0.0)
+
+
+def measure(table: Table) -> Reference:
+    """Return what is usual in a table."""
+    mean, spread = mean_and_spread(table.values)
     present = tuple(column[column != MISSING].unique() for column in table.codes.unbind(1))
     return Reference(mean, spread, present, (table.numbers, table.categories), table.levels)
 

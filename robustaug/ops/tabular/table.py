@@ -55,10 +55,15 @@ def with_levels(table: Table, levels: tuple[tuple[Any, ...], ...]) -> Table:
     """Return the table with its codes counted in `levels`, followed by what only the table holds."""
     codes, grown = table.codes.clone(), []
     for position, (known, own) in enumerate(zip(levels, table.levels, strict=True)):
-        every = (*known, *(value for value in own if value not in set(known)))
-        place = torch.tensor([*(every.index(value) for value in own), MISSING], dtype=torch.int64, device=codes.device)
-        codes[:, position] = place[table.codes[:, position]]
-        grown.append(every)
+        if known == own:
+            grown.append(known)
+            continue
+        place = {value: at for at, value in enumerate(known)}
+        for value in own:
+            place.setdefault(value, len(place))
+        moved = torch.tensor([*(place[value] for value in own), MISSING], dtype=torch.int64, device=codes.device)
+        codes[:, position] = moved[table.codes[:, position]]
+        grown.append(tuple(place))
     return replace(table, codes=codes, levels=tuple(grown))
 
 
@@ -217,8 +222,10 @@ class TableLayout(Layout):
         return batch.rows(chosen)
 
     def put(self, batch: Any, chosen: Tensor, changed: Any) -> Any:
+        # either may hold levels that the other lacks: codes must count in one list
+        changed = with_levels(changed, batch.levels)
         return replace(
-            changed,  # its levels: an operator may have added one
+            changed,
             values=batch.values.index_copy(0, chosen, changed.values),
             codes=batch.codes.index_copy(0, chosen, changed.codes),
             origin=batch.origin.index_copy(0, chosen, changed.origin),

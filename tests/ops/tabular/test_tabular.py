@@ -8,7 +8,9 @@ import torch
 
 import robustaug
 from robustaug.ops.operator import SEVERITIES
-from robustaug.pipeline import build_operator, load_params, save_params
+from robustaug.ops.tabular.operator import mean_and_spread
+from robustaug.ops.tabular.table import TABLES, Table, with_levels
+from robustaug.pipeline import build_operator, fitted, load_params, save_params
 from robustaug.registry import lookup
 from robustaug.rng import Keys
 
@@ -184,6 +186,46 @@ def test_pipelines_work_on_frames_and_tensors(frame):
     assert pipeline(frame).shape == frame.shape
     with pytest.raises(ValueError, match="mixes operators on image and tabular"):
         robustaug.Pipeline(["tabular.noise", "image.invert"])
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_rows_that_take_different_ways_keep_their_categories_whatever_the_batch(n, frame):
+    """An operator that adds a category stands before, between and behind those that add none."""
+    unseen = {"tabular.unseen_category": {"share": 1.0}}
+    ways = [{"tabular.swap_category": {"share": 1.0}}, unseen, {"tabular.outliers": {"share": 1.0}}]
+    for of in (ways, [unseen, ways[2]], [ways[2], unseen])[: 3 if n == 1 else 1]:
+        route = {"compose.one_of": {"of": of}} if n == 1 else {"compose.some_of": {"of": of, "n": n}}
+        operator, few = fitted(build_operator(route), frame), frame.iloc[:20]
+        table = operator.transform(TABLES.to_batch(few)[0], operator.sample(Keys.of(1, 20)))
+        for column, known in enumerate(table.levels):
+            assert 0 <= int(table.codes[:, column].min()) <= int(table.codes[:, column].max()) < len(known)
+        whole = operator(few, seed=1)
+        assert (whole["job"] == "unseen category").any()
+        assert (whole["job"] != "unseen category").any()
+        for row in range(20):
+            alone = operator(few.iloc[row : row + 1], seed=1, index=torch.tensor([row]))
+            pd.testing.assert_frame_equal(alone, whole.iloc[row : row + 1], check_dtype=False, check_categorical=False)
+
+
+def test_codes_are_counted_anew_in_other_levels():
+    table = Table(
+        torch.zeros(4, 0), torch.tensor([[0], [1], [2], [-1]]), torch.arange(4), (), ("c",), (("a", "b", "c"),)
+    )
+    moved = with_levels(table, (("c", "z", "a"),))
+    assert moved.levels == (("c", "z", "a", "b"),)
+    assert moved.codes.flatten().tolist() == [2, 3, 0, -1]
+    assert with_levels(table, table.levels).codes.tolist() == table.codes.tolist()
+
+
+def test_a_column_that_never_varies_has_no_spread_however_its_mean_is_rounded():
+    gone, held = [float("nan")], [0.1] * 3
+    values = torch.tensor([gone * 4, gone + held, held + gone, [1.0, 2.0, 3.0, 6.0]], dtype=torch.float64).T
+    mean, spread = mean_and_spread(values)
+    assert mean.tolist() == pytest.approx([0.0, 0.1, 0.1, 3.0])
+    assert spread.tolist() == pytest.approx([0.0, 0.0, 0.0, 3.5**0.5])
+    assert mean_and_spread(values[:0])[1].tolist() == [0.0] * 4
+    flat = values[1:, 1:2]
+    assert same(robustaug.create("tabular.outliers", share=1, distance=1e9)(flat), flat)
 
 
 @pytest.mark.parametrize("mechanism", ["completely_at_random", "at_random", "not_at_random"])
