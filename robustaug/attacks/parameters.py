@@ -45,10 +45,8 @@ class Parameters:
             ValueError: an operator whose parameters cannot be searched sample by sample; the message says why.
         """
         if isinstance(spec, list | tuple):
-            raise ValueError(
-                f"{name}: operator is a list, whose draws are known by their keys alone; use search='random', or give "
-                "one operator"
-            )
+            message = "operator is a list, whose draws are known by their keys alone; use search='random', or give one"
+            raise ValueError(f"{name}: {message} operator")  # noqa: TRY004 (a list is right for another search)
         operator = build_operator(spec)
         refused = _refusal(operator)
         if refused:

@@ -352,7 +352,7 @@ def test_parameters_survive_a_checkpoint(tmp_path):
         ({"operator": ["tabular.outliers"]}, "tabular.outliers measures what is usual in the batch; pass one that is"),
         (
             {"operator": {"compose.one_of": {"of": ["text.keyboard"]}}},
-            "compose.one_of works on text; attacks move numbers",
+            "compose.one_of works on text; attacks move",
         ),
         ({"operator": ["image.rotate"], "search": "grid"}, "operator is a list, .* use search='random', or give one"),
         ({"operator": []}, r"operator must be an operator or a list of at least one, got \[\]"),
