@@ -7,8 +7,8 @@ A certificate is about the smoothed model, not about the model itself, and holds
 It rests on the noise being Gaussian; noise is therefore not clipped to [0, 1], so the model sees values outside. But
 where draws of 24 bits end a Gaussian goes on: a pair of values lies beyond 5.77 sigma with chance 2^-24, a whole draw
 with one of at most 3e-8 D, and nothing is known of the model there. It is taken from the bound of the class's chance:
-1e-4 for D = 3 x 32 x 32, 4.5e-3 for 3 x 224 x 224, which then limits the largest radii more than n does. That the values
-within are float32 is not counted, as in every program.
+1e-4 for D = 3 x 32 x 32, 4.5e-3 for 3 x 224 x 224, which then limits the largest radii more than n does. That the
+values within are float32 is not counted, as in every program.
 
 Legend: N samples, ... the rest of a sample's shape, D the values in it, K classes, P pairs of a sample and a draw.
 """
@@ -81,9 +81,9 @@ def certify(model: nn.Module, x: Tensor, keys: Keys, smoothing: Smoothing, batch
     """Certify the smoothed model on each sample: choose a class by n0 draws, then bound its chance by n others.
 
     The bound is Clopper and Pearson's, less the chance of noise that no draw can show: see above. The radius is sigma
-    times its normal quantile (Cohen et al., theorem 1 with p_B = 1 - p_A); a bound of one half or less abstains. A draw follows from the sample's key and the draw's number, so the result does
-    not depend on the batch size or the order, up to rounding inside the model. Answers that are not finite count for
-    no class, which only lowers bounds.
+    times its normal quantile (Cohen et al., theorem 1 with p_B = 1 - p_A); a bound of one half or less abstains. A draw
+    follows from the sample's key and the draw's number, so the result does not depend on the batch size or the order,
+    up to rounding inside the model. Answers that are not finite count for no class, which only lowers bounds.
 
     Args:
         model: returns logits (N, K); in eval mode, on the device of x.

@@ -68,14 +68,13 @@ def _notes(view: View, scenario: str) -> list[str]:
         f"A certificate holds with probability {_confidence(alpha)} a sample (alpha = {alpha:g}), for "
         f"the smoothed model: the class that the model gives most often under Gaussian noise of sigma = {sigma:g}. It "
         "says nothing of the model without the noise.",
-        f"{n0:,.0f} draws chose the class and {n:,.0f} others bounded its chance (Clopper-Pearson, less the mass of the "
-        f"Gaussian where float32 draws end), so no radius above "
-        f"{decimal(largest)} could be certified.",
+        f"{n0:,.0f} draws chose the class and {n:,.0f} others bounded its chance (Clopper-Pearson, less the Gaussian's "
+        f"mass where float32 draws end), so no radius above {decimal(largest)} could be certified.",
         f"Where no class was sure the smoothed model abstained, which counts as wrong: {', '.join(abstained)}.",
     ]
 
 
 def _confidence(alpha: float) -> str:
-    """Return 1 - alpha as a percentage with every digit that the text gives of alpha: rounded up it would be a claim."""
+    """Return 1 - alpha in percent with every digit that the text gives of alpha: rounded up it would claim more."""
     exact = 100 - 100 * Decimal(f"{alpha:g}")
     return f"{exact.normalize():f}{NARROW_SPACE}%"
