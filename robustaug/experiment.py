@@ -31,6 +31,7 @@ from robustaug.evaluate.gates import (
     split_name,
 )
 from robustaug.evaluate.intervals import intervals
+from robustaug.evaluate.kinds import check_suite
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
@@ -188,8 +189,9 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     experiment = plan.experiment
     device = pick_device(experiment.device)
     test, others = experiment.data.test, (experiment.data.validation, experiment.data.train)
-    # data and stored models first: a wrong path must not show only after hours of training
+    # data, its scenarios and stored models first: a mistake must not show only after hours of training
     data = EvalData(open_source(test), *(None if spec is None else open_source(spec) for spec in others))
+    check_suite(plan.suite, data.test)
     obtained = {
         name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name))
         for name in sorted(experiment.models, key=plan.recipes.__contains__)

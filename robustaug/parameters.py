@@ -6,6 +6,7 @@ Names that a thing does not have are refused by `registry.check_parameters`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -29,9 +30,13 @@ def created(spec: dict[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a parameter as YAML and JSON can hold it: tuples and tensors as lists."""
+    """Return a parameter as YAML and JSON can hold it: tuples and tensors as lists, registered things as specs."""
     if isinstance(value, Tensor):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    if hasattr(value, "spec"):
+        return value.spec()
     return [plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 

@@ -150,8 +150,15 @@ def uniform_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
     return _uniform(rows, math.prod(shape), _FIELD).reshape(len(rows), *shape)
 
 
+NORMAL_TAIL = 2.0**-24
+"""The chance that a true normal pair lies beyond sqrt(48 ln 2) = 5.77 from 0, where the pairs of `normal_field` end."""
+
+
 def normal_field(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return (B, *shape) float32 from N(0, 1) from key rows (B, 4) int64, as made by `Keys.rows`."""
+    """Return (B, *shape) float32 from N(0, 1) from key rows (B, 4) int64, as made by `Keys.rows`.
+
+    Values come in pairs (Box-Muller) whose radius is of 24 random bits: see `NORMAL_TAIL`.
+    """
     return _normal(rows, math.prod(shape), _FIELD).reshape(len(rows), *shape)
 
 

@@ -137,5 +137,12 @@ def test_a_device_that_is_not_there_is_named(device, message):
         experiment.pick_device(device)
 
 
+def test_scenarios_for_other_data_are_refused_before_any_training(config, tmp_path):
+    plan = experiment.read_plan(config, ["suite.scenarios.shift.operators=[signal.jitter]"])
+    with pytest.raises(ValueError, match=r"signal\.jitter is for data of kind 'signal'"):
+        experiment.run(plan, tmp_path / "run")
+    assert not (tmp_path / "run" / "models").exists()
+
+
 def test_run_json_is_plain_json(outcome):
     json.loads((outcome.folder / "run.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

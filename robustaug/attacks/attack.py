@@ -183,6 +183,15 @@ class Attack:
                 raise ValueError(f"{self.name}: step_size must be > 0, got {step_size!r}")
             object.__setattr__(self, "step_size", size)
 
+    def step_length(self, eps: Tensor, step_size: Any, share: float | None = None) -> Tensor:
+        """Return how long a step is in balls of radius eps (B,): `step_size`, or where there is none a share of eps.
+
+        Args:
+            share: when left out 2.5 / steps (Madry et al. 2018, arXiv:1706.06083): enough to go from side to side.
+        """
+        usual = 2.5 / self.steps if share is None else share
+        return usual * eps if step_size is None else torch.full_like(eps, float(step_size))
+
 
 def _box(name: str, box: Any) -> tuple[Any, Any]:
     sides = tuple(box) if isinstance(box, list | tuple) else ()

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustaug.attacks.parameters import unsearchable
 from robustaug.engine.compiled import CompiledPipeline
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.operator import Operator
 from robustaug.pipeline import build, build_operator
-from robustaug.registry import lookup
 from robustaug.rng import Keys
 
 
@@ -39,17 +39,16 @@ class Draws:
             name: of the attack, for messages.
 
         Raises:
-            ValueError: a draw whose result would depend on the batch.
+            ValueError: an empty list, or a part that moves no numbers or whose result would depend on the batch.
         """
+        if isinstance(spec, list | tuple) and not spec:
+            raise ValueError(f"{name}: operator must be an operator or a list of at least one, got {spec!r}")
         operator = build(list(spec), f"{name}: operator") if isinstance(spec, list | tuple) else build_operator(spec)
+        for part in _parts(operator):
+            if reason := unsearchable(part):
+                raise ValueError(f"{name}: operator {part.name} {reason}")
         if operator.p < 1 or set(operator.sample(Keys.of(0, 1))) == set(operator.spaces):
             return None
-        for part in _parts(operator):
-            if "batchwise" in lookup(part.name).tags:
-                raise ValueError(
-                    f"{name}: operator {part.name} moves values between rows, so that a sample's worst case would "
-                    "depend on its batch"
-                )
         return cls(operator)
 
     @cached_property

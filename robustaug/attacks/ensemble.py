@@ -41,12 +41,18 @@ class Ensemble(Attack):
         object.__setattr__(self, "attacks", tuple(self.attacks))
 
     def usual_eps(self) -> float:
-        endless = all(math.isinf(part.usual_eps()) for part in self.parts)
-        return math.inf if endless else NORMS[self.norm].usual_eps
+        return math.inf if self._endless else NORMS[self.norm].usual_eps
+
+    @cached_property
+    def _endless(self) -> bool:
+        return all(math.isinf(part.usual_eps()) for part in self._made())
 
     @cached_property
     def parts(self) -> list[Attack]:
-        """The attacks, with what they share; the budget reaches them with the samples."""
+        """The attacks, with what they share. What counts is the budget that reaches them with the samples."""
+        return self._made()
+
+    def _made(self) -> list[Attack]:
         if isinstance(self.attacks, str) or not isinstance(self.attacks, Sequence) or not self.attacks:
             raise ValueError(f"{self.name}: attacks must be a list of at least one attack, got {self.attacks!r}")
         return [self._part(number, spec) for number, spec in enumerate(self.attacks)]
@@ -73,7 +79,9 @@ class Ensemble(Attack):
         for key in (*SHARED, "eps"):
             if key in params:
                 raise ValueError(f"{where}: {key} is the ensemble's; set it there, not for {entry.name}")
-        return entry.factory(**{key: getattr(self, key) for key in SHARED}, **params)
+        # eps as well: an attack with balls of its own scales them by the budget it was made with
+        budget = {} if self.eps is None else {"eps": self.eps}
+        return entry.factory(**{key: getattr(self, key) for key in SHARED}, **budget, **params)
 
 
 def named(where: str, spec: Any) -> tuple[Entry, dict[str, Any]]:

@@ -62,7 +62,7 @@ class Execution:
 
     Attributes:
         batch_size: most samples a pass of the model; when left out 64 on the CPU, otherwise all that stand. What was
-            found is judged again in passes of one more: see `check_size`.
+            found is judged again in larger passes: see `check_size`.
         precision: "full", or "bf16" or "fp16" for the search: then whatever breaks the reduced model is asked of the
             model itself, and counts only where that breaks too. Attacks that compare losses, such as attack.square,
             search worse with it: logits of bf16 have three digits.
@@ -113,10 +113,12 @@ class Execution:
     def check_size(self, x: Tensor) -> int:
         """Return how many samples every pass takes that judges again what was found around x (B, ...).
 
-        One more than the largest pass of the attack, so that no sample is judged at a size at which it was found: some
-        models answer otherwise in other company, and a network's rounding depends on the size as well.
+        One more than the largest pass of the attack, with what a compiled model's passes are filled up by, so that no
+        sample is judged at a size at which it was found: some models answer otherwise in other company, and a network's
+        rounding depends on the size as well.
         """
-        return self.pass_size(x) + 1
+        most = self.pass_size(x)
+        return (bucket(most) if self.compile else most) + 1
 
     def looks(self, device: torch.device) -> int:
         """Return the steps between two looks at which samples still stand."""

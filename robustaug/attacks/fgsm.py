@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.state import State
@@ -41,6 +39,5 @@ class FGSM(Attack):
 
     def step(self, state: State, ask: Ask) -> State:
         grad = ask.gradient(state.x, self.objective, state.label).grad
-        usual = (1.25 if self.random_start else 1.0) * state.eps
-        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
+        size = self.step_length(state.eps, self.step_size, 1.25 if self.random_start else 1.0)
         return state.moved(state.ball.climb(state.x, grad, size))

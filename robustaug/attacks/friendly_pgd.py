@@ -53,8 +53,6 @@ class FriendlyPGD(Attack):
     def step(self, state: State, ask: Ask) -> State:
         answer, left = ask.gradient(state.x, self.objective, state.label), state.memory["left"]
         wrong = broken(answer.logits, state.label, self.targeted)
-        usual = 2.5 * state.eps / self.steps
-        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
-        goes_on = per_row(~wrong | (left > 0), state.x).bool()
-        x = torch.where(goes_on, state.ball.climb(state.x, answer.grad, size), state.x)
+        moved = state.ball.climb(state.x, answer.grad, self.step_length(state.eps, self.step_size))
+        x = torch.where(per_row(~wrong | (left > 0), moved).bool(), moved, state.x)
         return state.moved(x, left=(left - wrong.long()).clamp_min(0))

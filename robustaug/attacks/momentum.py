@@ -96,8 +96,7 @@ class MIFGSM(Attack):
         return state.at(state.x, variance=nothing) if self.neighbours else state
 
     def step(self, state: State, ask: Ask) -> State:
-        usual = state.eps / self.steps
-        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
+        size = self.step_length(state.eps, self.step_size, 1 / self.steps)
         momentum, ball, keys = state.memory["momentum"], state.ball, state.keys.fold(state.steps)
         at = state.x + per_row(self.decay * size, state.x) * momentum if self.lookahead else state.x
         here = self.gradient(at, state, ask, keys, keep=not self.lookahead)

@@ -12,10 +12,10 @@ import torch
 
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.inputs import check_eps, read_eps
+from robustaug.attacks.inputs import check_eps
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS, Threat, per_row
-from robustaug.parameters import check_choice
+from robustaug.parameters import check_choice, check_number
 from robustaug.registry import register
 
 
@@ -57,6 +57,9 @@ class MSD(Attack):
             self._check_by_norm(key)
         if self.norm in (self.also or {}):
             raise ValueError(f"{self.name}: also is for other norms; the eps of {self.norm} is eps")
+        for norm in self.step_sizes or {}:
+            if norm not in self.budgets:
+                raise ValueError(f"{self.name}: step_sizes.{norm} has no ball; give its eps as also.{norm}")
 
     def _check_by_norm(self, key: str) -> None:
         given = getattr(self, key)
@@ -64,11 +67,13 @@ class MSD(Attack):
             return
         if not isinstance(given, Mapping) or not given:
             raise ValueError(f"{self.name}: {key} must give a number for each norm, such as {{L2: 0.5}}, got {given!r}")
+        read = {}
         for norm, value in given.items():
             check_choice(self.name, f"a norm of {key}", norm, self.norms)
-            if not read_eps(value) > 0:
-                raise ValueError(f"{self.name}: {key} of {norm} must be > 0, got {value!r}")
-        object.__setattr__(self, key, {norm: read_eps(value) for norm, value in given.items()})
+            read[norm] = check_number(self.name, f"{key}.{norm}", value)
+            if not 0 < read[norm] < math.inf:
+                raise ValueError(f"{self.name}: {key}.{norm} must be > 0 and finite, got {value!r}")
+        object.__setattr__(self, key, read)
 
     @cached_property
     def budgets(self) -> dict[str, float]:
@@ -87,9 +92,7 @@ class MSD(Attack):
         for norm, eps in self.budgets.items():
             radius = state.eps * (eps / self.eps)
             ball = Threat(NORMS[norm], *self.box).around(state.clean, radius, state.ball.mask)
-            size = (self.step_sizes or {}).get(norm)
-            sizes = 2.5 * radius / self.steps if size is None else torch.full_like(radius, size)
-            made = ball.climb(state.x, grad, sizes)
+            made = ball.climb(state.x, grad, self.step_length(radius, (self.step_sizes or {}).get(norm)))
             loss = self.objective(ask.logits(made, self.objective, state.label), state.label)
             higher = loss > highest
             x, highest = torch.where(per_row(higher, x).bool(), made, x), torch.where(higher, loss, highest)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.state import State
@@ -45,8 +43,7 @@ class NFGSM(Attack):
 
     def step(self, state: State, ask: Ask) -> State:
         grad = ask.gradient(state.x, self.objective, state.label).grad
-        size = state.eps if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
-        return state.moved(state.ball.endless.climb(state.x, grad, size))
+        return state.moved(state.ball.endless.climb(state.x, grad, self.step_length(state.eps, self.step_size, 1.0)))
 
     def finish(self, state: State, ask: Ask) -> None:
         ask.logits(state.ball.project(state.x), self.objective, state.label)

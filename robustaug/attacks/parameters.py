@@ -44,6 +44,9 @@ class Parameters:
         Raises:
             ValueError: an operator whose parameters cannot be searched sample by sample; the message says why.
         """
+        if isinstance(spec, list | tuple):
+            message = "operator is a list, whose draws are known by their keys alone; use search='random', or give one"
+            raise ValueError(f"{name}: {message} operator")  # noqa: TRY004 (a list is right for another search)
         operator = build_operator(spec)
         refused = _refusal(operator)
         if refused:
@@ -99,17 +102,25 @@ class Parameters:
         return torch.stack([space.contains(params[key]) for key, space in spaces.items()]).all(0)
 
 
-def _refusal(operator: Operator) -> str:
-    """Return why the parameters of an operator cannot be searched, or an empty string."""
-    spaces, tags = operator.spaces, lookup(operator.name).tags
+def unsearchable(operator: Operator) -> str:
+    """Return why an operator cannot be searched sample by sample in any way, or an empty string."""
+    tags = lookup(operator.name).tags
     if operator.layout.name not in KINDS:
         return f"works on {operator.layout.name}; attacks move numbers: {', '.join(KINDS)}"
-    if operator.p < 1:
-        return f"leaves some samples alone, which is never the worst; set p to 1, not {operator.p:g}"
     if "batchwise" in tags:
         return "moves values between rows, so that a sample's worst case would depend on its batch"
     if isinstance(operator, TabularOperator) and "reference" in tags and operator.reference is None:
         return "measures what is usual in the batch; pass one that is fitted: create(name).fit(table)"
+    return ""
+
+
+def _refusal(operator: Operator) -> str:
+    """Return why the parameters of an operator cannot be searched, or an empty string."""
+    if reason := unsearchable(operator):
+        return reason
+    spaces = operator.spaces
+    if operator.p < 1:
+        return f"leaves some samples alone, which is never the worst; set p to 1, not {operator.p:g}"
     drawn = set(operator.sample(Keys.of(0, 1)))
     if drawn != set(spaces):
         return f"draws {sorted(drawn - set(spaces))}, which it declares no range for; search its parts instead"

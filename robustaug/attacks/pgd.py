@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.state import State
@@ -55,9 +53,4 @@ class PGD(Attack):
 
     def step(self, state: State, ask: Ask) -> State:
         grad = ask.gradient(state.x, self.objective, state.label, repeats=self.eot).grad
-        size = (
-            2.5 * state.eps / self.steps
-            if self.step_size is None
-            else torch.full_like(state.eps, float(self.step_size))
-        )
-        return state.moved(state.ball.climb(state.x, grad, size))
+        return state.moved(state.ball.climb(state.x, grad, self.step_length(state.eps, self.step_size)))

@@ -70,8 +70,8 @@ class SimBA(Attack):
         direction = state.ball.masked(self._direction(chosen, state.x))
         length = state.ball.norm.measure(direction)
         length = torch.where(length > 0, length, 1.0)  # a mask may leave nothing of a direction
-        usual = (1.0 if (self.norm, self.basis) == ("Linf", "pixel") else 0.25) * state.eps
-        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
+        share = 1.0 if (self.norm, self.basis) == ("Linf", "pixel") else 0.25
+        size = self.step_length(state.eps, self.step_size, share)
         moved = per_row(torch.where(back, -size, size) / length, direction) * direction
         point = state.ball.project(state.x + moved)
         loss = self.objective(ask.logits(point, self.objective, state.label), state.label)

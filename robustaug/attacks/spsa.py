@@ -77,10 +77,10 @@ class SPSA(Attack):
         ask.logits(state.x, self.objective, state.label)
         grad = self.estimate(state, ask)
         if not self.takes_adam:
-            return state.moved(state.ball.climb(state.x, grad, self._size(state, 2.5 / self.steps)))
+            return state.moved(state.ball.climb(state.x, grad, self.step_length(state.eps, self.step_size)))
         taken = torch.full_like(state.label, state.steps)
         unit, mean, square = adam(grad, state.memory["mean"], state.memory["square"], taken)
-        size = self._size(state, 1 / 3) / state.ball.norm.of_ones(grad[0].numel())
+        size = self.step_length(state.eps, self.step_size, 1 / 3) / state.ball.norm.of_ones(grad[0].numel())
         return state.moved(state.ball.project(state.x + per_row(size, unit) * unit), mean=mean, square=square)
 
     def estimate(self, state: State, ask: Ask) -> Tensor:
@@ -103,6 +103,3 @@ class SPSA(Attack):
             slope = torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0).to(sign.dtype)  # no answer, no slope
             total += torch.einsum("bn,bnd->bd", slope, sign.flatten(2)).reshape(total.shape)
         return total / self.pairs
-
-    def _size(self, state: State, share: float) -> Tensor:
-        return share * state.eps if self.step_size is None else torch.full_like(state.eps, float(self.step_size))

@@ -34,7 +34,7 @@ class Strongest(Attack):
     Attributes:
         norm, eps: the ball that claims are judged by. An eps given with a call, as by a curriculum, scales the eps of
             every attack in proportion.
-        attacks: names or `{name: parameters}`; targeted and box are shared.
+        attacks: names or `{name: parameters}`; targeted and box are shared, and so is eps with those of the same norm.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
@@ -67,12 +67,19 @@ class Strongest(Attack):
         for key in SHARED:
             if key in params:
                 raise ValueError(f"{where}: {key} is shared by all; set it for {self.name}, not for {entry.name}")
-        part = entry.factory(**{key: getattr(self, key) for key in SHARED}, **params)
+        shared = {key: getattr(self, key) for key in SHARED}
+        part = entry.factory(**shared, **params)
         if not isinstance(part, Attack) or type(part).pursue is not Attack.pursue:
             raise ValueError(f"{where} must be one attack that takes steps, got {entry.name!r}")
         if part.minimal or math.isinf(part.usual_eps()) or part.restarts != 1:
             raise ValueError(f"{where} must be an attack with a budget and one start, got {entry.name!r}")
-        return part
+        if part.norm != self.norm or math.isclose(part.eps, self.eps):
+            return part
+        if "eps" in params or part.eps != part.usual_eps():
+            raise ValueError(
+                f"{where}: eps is {self.eps:g} in {self.norm}, the norm of claims, got {part.eps:g}; leave it out there"
+            )
+        return entry.factory(**shared, **params, eps=self.eps)
 
     @property
     def steps(self) -> int:
@@ -91,14 +98,15 @@ class Strongest(Attack):
     def step(self, state: State, ask: Ask) -> State:
         number, part = state.steps, self.parts[state.steps]
         ball = part.threat.around(state.clean, state.eps * (part.eps / self.eps), state.ball.mask)
-        own = State(ball, state.label, state.logits, state.keys.fold(number), state.clean)
-        own = part.init(own, ask)
-        while own.steps < part.steps:
-            own = part.step(own, ask)
-        loss = self.objective(ask.logits(own.x, self.objective, state.label), state.label)
-        higher = loss > state.memory["highest"]
-        x = torch.where(per_row(higher, state.x).bool(), own.x, state.x)
-        return state.moved(x, highest=torch.where(higher, loss, state.memory["highest"]))
+        x, highest, keys = state.x, state.memory["highest"], state.keys.fold(number)
+        for turn in range(part.rounds(state.logits.shape[1])):  # of one start, but there may be several targets
+            own = part.init(State(ball, state.label, state.logits, keys.fold(turn), state.clean, turn), ask)
+            while own.steps < part.steps:
+                own = part.step(own, ask)
+            loss = self.objective(ask.logits(own.x, self.objective, state.label), state.label)
+            higher = loss > highest
+            x, highest = torch.where(per_row(higher, x).bool(), own.x, x), torch.where(higher, loss, highest)
+        return state.moved(x, highest=highest)
 
     def finish(self, state: State, ask: Ask) -> None:
         pass  # the last point of every attack was looked at

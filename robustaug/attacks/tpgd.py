@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from robustaug.attacks.ask import Ask
@@ -57,9 +56,7 @@ class TPGD(Attack):
 
     def step(self, state: State, ask: Ask) -> State:
         grad = ask.gradient(state.x, divergence, state.logits).grad
-        usual = 2.5 * state.eps / self.steps
-        size = usual if self.step_size is None else torch.full_like(state.eps, float(self.step_size))
-        return state.moved(state.ball.climb(state.x, grad, size))
+        return state.moved(state.ball.climb(state.x, grad, self.step_length(state.eps, self.step_size)))
 
     def finish(self, state: State, ask: Ask) -> None:
         ask.logits(state.x, divergence, state.logits)

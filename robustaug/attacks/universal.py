@@ -127,9 +127,7 @@ class Universal(Attack):
 
         found = ask.of(rows).gradient(moved, self._capped, some.label, view=clipped, keep=False)
         most_eps = state.eps.max()[None]
-        size = (
-            2.5 * most_eps / self.steps if self.step_size is None else torch.full_like(most_eps, float(self.step_size))
-        )
+        size = self.step_length(most_eps, self.step_size)
         stepped = delta[None] + per_row(size, delta[None]) * norm.steepest(found.grad.sum(0, keepdim=True))
         return replace(_at(state, _within(norm, stepped, most_eps)[0]), steps=state.steps + 1)
 

@@ -21,7 +21,6 @@ from robustaug.attacks.parameters import Parameters
 from robustaug.attacks.replay import check_unit_box, cut, same
 from robustaug.attacks.state import State
 from robustaug.attacks.threat import NORMS, Ball, per_row
-from robustaug.ops.operator import Operator
 from robustaug.parameters import check_choice
 from robustaug.registry import lookup, register
 
@@ -164,12 +163,6 @@ class WorstCase(Attack):
             made = self.made(ball.take(rows), {key: value[rows] for key, value in params.items()})
             good[rows] = same(made, x_adv[rows])
         return good
-
-    def spec(self) -> dict[str, Any]:
-        [(name, params)] = super().spec().items()
-        if isinstance(self.operator, Operator):
-            params["operator"] = self.operator.spec()
-        return {name: params}
 
     def _corner(self, state: State) -> Tensor:
         """Return the grid's next point, (B, D) in [0, 1]; a single value of a range is its middle."""

@@ -16,7 +16,7 @@ from robustaug.attacks import distributed, witness
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import labels_of
 from robustaug.attacks.execution import Execution
-from robustaug.attacks.masking import SAMPLES, Finding, examine, threat_of
+from robustaug.attacks.masking import SAMPLES, Finding, check_surrogate, examine, threat_of
 from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
@@ -85,7 +85,8 @@ def assault(
         surrogate: another model of the same task for these checks, in eval mode, on `device`.
 
     Raises:
-        ValueError: no readable sample, a surrogate without checks, or as `driver.run` and `masking.examine`.
+        ValueError: no readable sample, a surrogate without checks or that does not fit, or as `driver.run` and
+            `masking.examine`.
     """
     if surrogate is not None and not checks:
         raise ValueError("a surrogate is for the checks, which are off; leave one of the two out")
@@ -100,6 +101,8 @@ def assault(
         raise ValueError(f"{source.name} holds no readable sample; see the quarantine list")
     x, y, index, logits = (torch.cat(part) for part in zip(*rows, strict=True))
     logits = logits.clone()  # no longer of inference mode
+    if surrogate is not None:  # now, not after the hours that the attack may take
+        check_surrogate(surrogate, model, x)
     keys = Keys.of(seed, index).to(device)
     target = labels_of(attack, y, None, keys, logits.shape[1]) if attack.targeted else None
     attacked = attackable(model, x[:size])

@@ -4,10 +4,13 @@ Source: Cohen, Rosenfeld and Kolter 2019, "Certified adversarial robustness via 
 arXiv:1902.02918, section 3.2, the algorithms CERTIFY and PREDICT.
 
 A certificate is about the smoothed model, not about the model itself, and holds with probability 1 - alpha a sample.
-It rests on the noise being Gaussian; noise is therefore not clipped to [0, 1], so the model sees values outside. The
-noise's tail ends at 5.8 sigma, where draws of 24 bits end; the mass beyond, 1e-8, is far below what n draws can see.
+It rests on the noise being Gaussian; noise is therefore not clipped to [0, 1], so the model sees values outside. But
+where draws of 24 bits end a Gaussian goes on: a pair of values lies beyond 5.77 sigma with chance 2^-24, a whole draw
+with one of at most 3e-8 D, and nothing is known of the model there. It is taken from the bound of the class's chance:
+1e-4 for D = 3 x 32 x 32, 4.5e-3 for 3 x 224 x 224, which then limits the largest radii more than n does. That the
+values within are float32 is not counted, as in every program.
 
-Legend: N samples, ... the rest of a sample's shape, K classes, P pairs of a sample and a draw.
+Legend: N samples, ... the rest of a sample's shape, D the values in it, K classes, P pairs of a sample and a draw.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 from robustaug.config import Ratio, Strict
 from robustaug.evaluate.statistics import clopper_pearson_lower
 from robustaug.models.classifier import require_eval
-from robustaug.rng import Keys, normal_field
+from robustaug.rng import NORMAL_TAIL, Keys, normal_field
 
 ABSTAIN = -1
 
@@ -56,7 +59,7 @@ class Smoothing(Strict):
         return self
 
     def largest_radius(self) -> float:
-        """Return the radius that is certified where all n draws agree: no sample can have a larger one."""
+        """Return the radius that is certified where all n draws agree, but for the tail: none can be larger."""
         return self.sigma * float(ndtri(self.alpha ** (1 / self.n)))
 
 
@@ -66,7 +69,7 @@ class Certificates(NamedTuple):
     Attributes:
         prediction: (N,) int64, the smoothed model's class, or ABSTAIN.
         radius: (N,) float64, within this L2 distance the smoothed model keeps that class; 0 where it abstains.
-        p_lower: (N,) float64, the lower bound of the chance that the model under noise gives the chosen class.
+        p_lower: (N,) float64, the lower bound of the chance that the model under Gaussian noise gives the chosen class.
     """
 
     prediction: Tensor
@@ -77,10 +80,10 @@ class Certificates(NamedTuple):
 def certify(model: nn.Module, x: Tensor, keys: Keys, smoothing: Smoothing, batch_size: int = 256) -> Certificates:
     """Certify the smoothed model on each sample: choose a class by n0 draws, then bound its chance by n others.
 
-    The radius is sigma times the normal quantile of that bound (Cohen et al., theorem 1 with p_B = 1 - p_A); a
-    bound of one half or less abstains. A draw follows from the sample's key and the draw's number, so the result does
-    not depend on the batch size or the order, up to rounding inside the model. Answers that are not finite count for
-    no class, which only lowers bounds.
+    The bound is Clopper and Pearson's, less the chance of noise that no draw can show: see above. The radius is sigma
+    times its normal quantile (Cohen et al., theorem 1 with p_B = 1 - p_A); a bound of one half or less abstains. A draw
+    follows from the sample's key and the draw's number, so the result does not depend on the batch size or the order,
+    up to rounding inside the model. Answers that are not finite count for no class, which only lowers bounds.
 
     Args:
         model: returns logits (N, K); in eval mode, on the device of x.
@@ -95,6 +98,7 @@ def certify(model: nn.Module, x: Tensor, keys: Keys, smoothing: Smoothing, batch
     votes = _votes(model, x, keys.fold("estimation"), smoothing.sigma, smoothing.n, batch_size)
     agreeing = votes.gather(1, chosen[:, None])[:, 0]
     bound = torch.from_numpy(clopper_pearson_lower(agreeing.numpy(), smoothing.n, smoothing.alpha))
+    bound = (bound - math.ceil(x[0].numel() / 2) * NORMAL_TAIL).clamp_min(0)
     sure = bound > 0.5
     radius = smoothing.sigma * torch.special.ndtri(bound)
     return Certificates(

@@ -7,6 +7,7 @@ from robustaug.data.source import Source
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import Classifier
 from robustaug.models.text_classifier import TextClassifier
+from robustaug.ops.operator import Operator
 from robustaug.ops.text.texts import TEXTS
 
 
@@ -38,8 +39,12 @@ def check_suite(suite: Suite, source: Source) -> None:
     """
     kind = source.layout.name
     for plan in suite.plans():
-        if plan.kind == "operator" and (found := registry.lookup(plan.spec).modality) != kind:
-            raise ValueError(f"{plan.spec} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out")
+        if plan.kind == "operator":
+            operator: type[Operator] = registry.lookup(plan.spec).factory  # type: ignore[assignment]
+            if (found := operator.layout.name) != kind:  # what it works on; a modality is what its family says
+                raise ValueError(
+                    f"{plan.spec} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out"
+                )
         if plan.kind not in ("clean", "operator", "ood") and source.layout is TEXTS:
             raise ValueError(
                 f"scenario {plan.scenario!r}: attacks and certificates of suites move numbers, {source.name} holds "

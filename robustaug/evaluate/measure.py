@@ -152,7 +152,8 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
     """Run an attack within the plan's budget, or within its own where that is 0."""
-    attack = make_attack(plan.spec)
+    # made with the budget: beside another one, the budgets of its parts would be scaled
+    attack = make_attack(plan.spec, plan.severity or None)
     model: nn.Module | None = None
     rows: list[Columns] = []
     before: list[Tensor] = []
@@ -165,7 +166,7 @@ def _attack(bench: Bench, plan: Plan) -> Measured:
         execution = Execution(batch_size=bench.batch_size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
-            result = attack(model, x, y, keys=keys, eps=plan.severity or None, execution=execution)
+            result = attack(model, x, y, keys=keys, execution=execution)
         rows.append(_attacked(bench, batch, result))
         tried = result.tried.cpu()
         if bench.test.layout is IMAGES:
@@ -279,7 +280,7 @@ def _masking(bench: Bench, plan: Plan) -> Measured:
         raise ValueError("the source holds no readable sample; see the quarantine list")
     x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
     keys = Keys.of(plan.seed, index).fold(plan.scenario)
-    threat, eps = threat_of(make_attack(plan.spec), plan.severity)
+    threat, eps = threat_of(make_attack(plan.spec, plan.severity or None), plan.severity)
     surrogate = next((other for other in bench.others if not unfit(other, bench.model, x)), None)
     found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, surrogate, bench.batch_size)
     columns: Columns = {

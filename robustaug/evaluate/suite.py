@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 
 from robustaug import registry
 from robustaug.attacks.attack import Attack
-from robustaug.attacks.inputs import check_eps
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
 from robustaug.evaluate.certify import Smoothing
@@ -101,17 +100,15 @@ class Scenario(Strict):
             )
 
     def _check_budgets(self) -> None:
+        entry, params = registry.read_spec(self.attack)
+        if "eps" in params:
+            raise ValueError(f"eps stands beside the attack, not among its parameters: `attack: {entry.name}`, `eps:`")
         try:
-            attack = make_attack(self.attack)
+            attack, *_ = [make_attack(self.attack, eps) for eps in self.eps or [None]]
         except TypeError as error:
             raise ValueError(str(error)) from None
-        if isinstance(self.attack, dict) and "eps" in (self.attack[attack.name] or {}):
-            raise ValueError(f"eps stands beside the attack, not among its parameters: `attack: {attack.name}`, `eps:`")
         if not self.eps and (attack.minimal or math.isfinite(attack.usual_eps())):
-            raise ValueError(f"attack and eps go together: `attack: {attack.name}` with `eps: [8/255]`")
-        if attack.norm == "Linf":
-            for eps in self.eps:
-                check_eps(eps, attack.threat)
+            raise ValueError(f"attack and eps go together: `attack: {entry.name}` with `eps: [8/255]`")
 
 
 class Suite(Strict):
@@ -169,7 +166,10 @@ class Suite(Strict):
                         short = operator.removeprefix("image.")
                         yield Plan(short, "operator", float(severity), seed, operator, scenario.limit)
                 basis = ""
-                if scenario.attack is not None and make_attack(scenario.attack).minimal:
+                if (
+                    scenario.attack is not None
+                    and make_attack(scenario.attack, min(scenario.eps, default=None)).minimal
+                ):
                     basis = "nearest"
                     yield Plan(name, basis, 0.0, seed, scenario.attack, scenario.limit)
                 for eps in scenario.eps if scenario.eps or not scenario.attack else [0.0]:
@@ -248,7 +248,8 @@ def make_attack(spec: Any, eps: Any = None) -> Attack:
     entry, params = registry.read_spec(spec)
     if eps is not None and "eps" in params:
         raise ValueError(f"{entry.name}: eps is given twice, {params['eps']!r} and {eps!r}; give it once")
-    attack = entry.factory(**(params if eps is None else params | {"eps": eps}))
+    budget = {} if eps is None or entry.kind != "attack" else {"eps": eps}  # others must hear that they are none
+    attack = entry.factory(**params, **budget)
     if not isinstance(attack, Attack):
         raise TypeError(f"{entry.name!r} is no attack on tensors; `robustaug ops list --kind attack` shows all attacks")
     return attack

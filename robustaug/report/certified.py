@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import NamedTuple
-
-import numpy as np
 
 from robustaug.evaluate.records import Cell
 from robustaug.report.figures import Figure, Table, accuracy_bounds, accuracy_series, curves, ends
-from robustaug.report.view import Model, View, budget, decimal, mean_metric, percent, words
+from robustaug.report.view import NARROW_SPACE, Model, View, budget, decimal, mean_metric, percent, words
 
 
 class Certified(NamedTuple):
@@ -66,15 +65,16 @@ def _notes(view: View, scenario: str) -> list[str]:
         if (of := view.of("smoothed", model.name, scenario))
     ]
     return [
-        f"A certificate holds with probability {percent(1 - alpha, _digits(alpha))} a sample (alpha = {alpha:g}), for "
+        f"A certificate holds with probability {_confidence(alpha)} a sample (alpha = {alpha:g}), for "
         f"the smoothed model: the class that the model gives most often under Gaussian noise of sigma = {sigma:g}. It "
         "says nothing of the model without the noise.",
-        f"{n0:,.0f} draws chose the class and {n:,.0f} others bounded its chance (Clopper-Pearson), so no radius above "
-        f"{decimal(largest)} could be certified.",
+        f"{n0:,.0f} draws chose the class and {n:,.0f} others bounded its chance (Clopper-Pearson, less the Gaussian's "
+        f"mass where float32 draws end), so no radius above {decimal(largest)} could be certified.",
         f"Where no class was sure the smoothed model abstained, which counts as wrong: {', '.join(abstained)}.",
     ]
 
 
-def _digits(alpha: float) -> int:
-    """Decimals of a percentage that tell 1 - alpha from 1."""
-    return max(0, int(np.ceil(-np.log10(alpha))) - 2)
+def _confidence(alpha: float) -> str:
+    """Return 1 - alpha in percent with every digit that the text gives of alpha: rounded up it would claim more."""
+    exact = 100 - 100 * Decimal(f"{alpha:g}")
+    return f"{exact.normalize():f}{NARROW_SPACE}%"

@@ -129,8 +129,7 @@ class View:
             return scenario
         name = words(spec[0].removeprefix("attack."))
         if operator := spec[1].get("operator"):
-            of = operator if isinstance(operator, str) else next(iter(operator), "")
-            name = f"{name.replace(' ', '-')} {words(of.split('.')[-1])}"
+            name = f"{name.replace(' ', '-')} {_operator_words(operator)}"
         if name in _ADJECTIVES:
             name = f"the {name} attack"
         norm = _NORMS.get(str(spec[1].get("norm", "")).lower())
@@ -166,6 +165,13 @@ def mean_metric(cells: Sequence[Cell], name: str) -> float:
 def words(name: str) -> str:
     """Return an operator's, attack's or source's name as words: "gaussian_noise" becomes "gaussian noise"."""
     return " ".join(w.upper() if w in _INITIALISMS else _NAMES.get(w, w) for w in name.split("_"))
+
+
+def _operator_words(spec: Any) -> str:
+    """Return what `name`, `{name: parameters}` or a list of these is called, such as "rotate, jpeg"."""
+    parts = spec if isinstance(spec, list) else [spec]
+    names = [str(next(iter(part), "")) if isinstance(part, Mapping) else str(part) for part in parts]
+    return ", ".join(words(name.split(".")[-1]) for name in names)
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -28,7 +28,8 @@ class Limits(Strict):
             from there to the nearest real training sample.
         max_copies: the largest share of near copies.
         max_auroc: how well a forest may tell synthetic from real samples; None reports the figure without judging it.
-        min_gain: how far a forest that learned from synthetic samples must beat guessing, as accuracy on real ones.
+        min_gain: how much of the way from guessing to no mistake at all a forest that learned from synthetic samples
+            must come, as accuracy on real ones: chance + min_gain * (1 - chance).
         samples: of each kind that the forests see, at most; copies are looked for among all.
         seed: of their choice and of the forests.
     """
@@ -151,7 +152,7 @@ def _told(synthetic: Looked, real: Looked, limits: Limits) -> Check:
 
 def _useful(synthetic: Looked, held_out: Looked, limits: Limits) -> Check:
     found, chance = checks.usefulness(synthetic, held_out, limits.samples, limits.seed)
-    limit = chance + limits.min_gain
+    limit = chance + limits.min_gain * (1 - chance)  # a sum could lie beyond 1 where one class is frequent
     words = f"what synthetic samples teach gives accuracy {_shown(found)} on real ones, guessing {chance:.3f}"
     return _check("usefulness", found, limit, found.low >= limit, words, "min_gain")
 

@@ -98,6 +98,12 @@ def test_no_witness_is_judged_at_a_size_that_the_attack_had(size, n, eps):
     assert max(model.sizes[:-passes]) == most
 
 
+def test_a_compiled_search_is_judged_at_a_size_beyond_what_its_passes_are_filled_up_to():
+    x = torch.zeros(200, 2, 5, 5)
+    sizes = [Execution(batch_size=size, compile=True).check_size(x) for size in (63, 64, 65)]
+    assert sizes == [65, 65, 129]
+
+
 def test_what_holds_only_in_company_of_one_size_is_not_verified():
     """Wrong wherever it is asked about as many samples as the attack asks at once."""
 

@@ -94,9 +94,11 @@ def test_a_claim_is_one_of_the_first_norm():
     [
         ({"also": {"L3": 1.0}}, r"attack.msd: a norm of also must be one of 'Linf', 'L2', 'L1', got 'L3'"),
         ({"also": {"Linf": 0.1}}, "also is for other norms; the eps of Linf is eps"),
-        ({"also": {"L2": 0}}, "also of L2 must be > 0"),
+        ({"also": {"L2": 0}}, r"attack.msd: also\.L2 must be > 0 and finite, got 0"),
+        ({"also": {"L2": "much"}}, r"attack.msd: also\.L2 must be a number or a fraction"),
         ({"also": 0.5}, "also must give a number for each norm"),
-        ({"step_sizes": {"L2": -1}}, "eps must be a finite number >= 0"),
+        ({"step_sizes": {"L2": -1}}, r"attack.msd: step_sizes\.L2 must be > 0 and finite, got -1"),
+        ({"step_sizes": {"L1": 0.1}, "also": {"L2": 0.5}}, r"step_sizes\.L1 has no ball; give its eps as also\.L1"),
         ({"eps": 0}, "eps must be > 0, the other balls scale with it"),
         ({"eps": 8}, "did you mean 8/255"),
         ({"restarts": 2}, "restarts=2 would repeat itself"),

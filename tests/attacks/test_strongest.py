@@ -57,6 +57,26 @@ def test_another_eps_scales_every_attack():
     torch.testing.assert_close(found, alone, rtol=0, atol=1e-9)
 
 
+def test_its_budget_is_that_of_the_attacks_of_its_norm():
+    model = network()
+    x, y = samples(model)
+    found = perturb(strongest(attacks=["attack.fgsm"], eps=0.04), model, x, y, KEYS)
+    torch.testing.assert_close(found, perturb(made({"attack.fgsm": {"eps": 0.04}}), model, x, y, KEYS))
+
+
+def test_each_target_of_an_attack_is_tried():
+    """Points led towards one target alone are beaten where another one is nearer."""
+    model = network()
+    x, y = samples(model)
+    losses = []
+    for targets in (1, 2):
+        spec = {"attack.apgd_t": {"steps": 6, "targets": targets}}
+        found = perturb(strongest(attacks=[spec]), model, x, y, KEYS)
+        losses.append(F.cross_entropy(model(found), y, reduction="none"))
+    assert (losses[1] >= losses[0] - 1e-9).all()
+    assert (losses[1] > losses[0] + 1e-3).any()
+
+
 def test_a_claim_is_one_of_its_own_norm():
     model = network()
     x, y = samples(model)
@@ -79,6 +99,7 @@ def test_a_claim_is_one_of_its_own_norm():
         ({"attacks": ["attack.flow"]}, "an attack with a budget and one start"),
         ({"attacks": [{"attack.pgd": {"restarts": 2}}]}, "an attack with a budget and one start"),
         ({"attacks": [{"attack.pgd": {"eps": 8}}]}, "did you mean 8/255"),
+        ({"attacks": [{"attack.pgd": {"eps": 0.1}}]}, r"attacks\[0\]: eps is 0\.05 in Linf, .* got 0\.1; leave it out"),
         ({"restarts": 2}, "set restarts to 1"),
         ({"eps": 0}, "eps must be > 0"),
     ],

@@ -1,5 +1,6 @@
 """The worst case of operators: known optima, replay, and every registered operator."""
 
+import json
 import math
 
 import pytest
@@ -348,6 +349,13 @@ def test_parameters_survive_a_checkpoint(tmp_path):
         ({"counts": {"angle_deg": 3}}, "counts are for search='grid'"),
         ({"operator": "policy.augmix", "search": "grid"}, "policy.augmix draws .* search its parts instead"),
         ({"operator": ["tabular.label_shift", "tabular.noise"]}, "label_shift moves values between rows"),
+        ({"operator": ["tabular.outliers"]}, "tabular.outliers measures what is usual in the batch; pass one that is"),
+        (
+            {"operator": {"compose.one_of": {"of": ["text.keyboard"]}}},
+            "compose.one_of works on text; attacks move",
+        ),
+        ({"operator": ["image.rotate"], "search": "grid"}, "operator is a list, .* use search='random', or give one"),
+        ({"operator": []}, r"operator must be an operator or a list of at least one, got \[\]"),
         ({"search": "best"}, "search must be one of 'grid', 'random', 'gradient'"),
         ({"step_size": 2}, r"step_size must be in \[0, 1\]"),
         ({"operator": "image.rotat"}, "did you mean 'image.rotate'"),
@@ -373,6 +381,15 @@ def test_it_can_be_made_from_what_it_says_of_itself(params):
     attack = robustaug.create("attack.worst_case", **params)
     assert eval(repr(attack), {"robustaug": robustaug}) == attack
     assert robustaug.create("attack.worst_case", eps=math.inf) == robustaug.create("attack.worst_case")
+
+
+@pytest.mark.parametrize("inside", [list, tuple, lambda of: {"compose.one_of": {"of": of}}])
+def test_operators_that_were_made_already_are_written_as_their_specs(inside):
+    made = [robustaug.create("image.rotate", angle_deg=[-9, 9]), robustaug.create("image.contrast")]
+    attack = robustaug.create("attack.worst_case", operator=inside(made))
+    again = robustaug.registry.make(json.loads(json.dumps(attack.spec())))
+    assert again.searched.operator == attack.searched.operator
+    assert eval(repr(attack), {"robustaug": robustaug}) == again
 
 
 def test_parameters_without_a_slope_are_refused():

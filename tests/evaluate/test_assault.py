@@ -150,6 +150,47 @@ def test_a_surrogate_misleads_a_model_that_hides_its_gradients(model, source):
         run(attack, hidden, source, surrogate=model)
 
 
+def test_a_surrogate_that_does_not_fit_is_refused_before_the_attack(model, source):
+    class Begun(Exception):  # noqa: N818
+        pass
+
+    def begin(progress):
+        raise Begun
+
+    others = {
+        "it has 3 classes, the model 10": wrap(Flat(3), num_classes=3).eval(),
+        r"call model\.eval\(\)": wrap(Flat(10), num_classes=10).train(),
+        "it has no gradient to follow": wrap(Detached(), num_classes=10).eval(),
+    }
+    for message, other in others.items():
+        with pytest.raises(ValueError, match=message):
+            run(
+                make_attack("attack.pgd", 0.1),
+                model,
+                source,
+                checks=True,
+                surrogate=other,
+                execution=Execution(progress=begin),
+            )
+
+
+class Flat(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, classes)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+class Detached(Flat):
+    def __init__(self):
+        super().__init__(10)
+
+    def forward(self, x):
+        return super().forward(x.detach())
+
+
 def test_what_is_no_attack_on_tensors_is_refused():
     with pytest.raises(TypeError, match=r"'image\.brightness' is no attack on tensors"):
         make_attack("image.brightness")

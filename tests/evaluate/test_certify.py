@@ -66,6 +66,24 @@ def test_a_radius_above_the_true_one_is_as_rare_as_alpha_says():
     assert (found.prediction == 0).sum() <= 2000 * 0.05
 
 
+def test_the_tail_that_no_draw_shows_is_taken_from_the_bound():
+    """A pair's radius is sqrt(-2 ln u), u >= 2^-24: the Gaussian's mass beyond may all be of another class."""
+
+    class Sure(torch.nn.Module):
+        def forward(self, x):
+            return torch.stack([torch.zeros(len(x)), torch.ones(len(x))], 1)
+
+    smoothing = Smoothing(sigma=0.5, n=10, n0=1, alpha=0.001)
+    for values in (1, 7, 90_000):
+        found = certify(Sure().eval(), torch.zeros(1, values), Keys.of(0, 1), smoothing)
+        unseen = math.ceil(values / 2) * math.exp(-(2 * 24 * math.log(2)) / 2)
+        assert found.p_lower.item() == pytest.approx(0.001**0.1 - unseen, abs=1e-12)
+        certain = 0.001**0.1 - unseen > 0.5
+        assert certain == (values < 50_000), "where so much may lie beyond, agreement says nothing"
+        assert found.prediction.item() == (1 if certain else ABSTAIN)
+        assert found.radius.item() == pytest.approx(0.5 * norm.ppf(found.p_lower.item()) if certain else 0)
+
+
 def test_on_the_boundary_it_abstains():
     found = certify(MODEL, at_distances(0, 1), Keys.of(0, 2), SMOOTHING)
     assert found.prediction.tolist() == [ABSTAIN, 1]

@@ -11,7 +11,7 @@ from robustaug.evaluate.compare import compare
 from robustaug.evaluate.measure import findings
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
-from robustaug.evaluate.suite import Suite
+from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import wrap
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.rng import Keys, subset
@@ -219,6 +219,29 @@ def test_broken_samples_are_verified_witnesses(measured):
     wrong_before = ~clean["correct"][np.isin(clean["index"], samples["index"])]
     assert (samples["norm"][samples["success"]] <= 0.1 * (1 + 1e-6)).all()
     assert (samples["success"] | ~wrong_before).all(), "a sample that was wrong before is fallen under attack"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"attack.strongest": {"attacks": ["attack.fgsm", {"attack.pgd": {"norm": "L2", "eps": 1.0, "steps": 3}}]}},
+        {"attack.msd": {"also": {"L2": 0.2}, "steps": 6}},
+        {"attack.ensemble": {"attacks": [{"attack.msd": {"also": {"L2": 0.2}, "steps": 6}}]}},
+    ],
+    ids=lambda spec: next(iter(spec)),
+)
+def test_other_balls_of_an_attack_keep_their_size_under_the_budget_of_a_suite(data, spec):
+    """Their sizes are what the suite says, not scaled by how the budget compares with the usual one."""
+    eps, model = 0.02, linear_model()
+    bench = measuring.Bench(model, data.test, CPU, 100, None, {}, 0)
+    found = measuring.measure(bench, Plan("s", "attack", eps, 0, spec, None)).samples
+    batch, _ = data.test.fetch(range(100))
+    keys = Keys.of(0, batch.index).fold("s")
+    [(name, params)] = (spec["attack.ensemble"]["attacks"][0] if "attack.ensemble" in spec else spec).items()
+    result = robustaug.create(name, **params, eps=eps)(model, batch.image.float() / 255, batch.label, keys)
+    np.testing.assert_array_equal(found["forwards"], result.forwards.numpy())
+    np.testing.assert_allclose(found["norm"], result.norm.numpy(), rtol=1e-6)
+    assert result.success.sum() > 0
 
 
 BUDGETS = [0.002, 0.01, 0.1]

@@ -73,6 +73,10 @@ def test_a_minimal_norm_attack_runs_once_and_an_attack_without_limit_needs_no_ep
         ({"attack": "attack.pgd", "eps": [0]}, "clean accuracy is always measured"),
         ({"attack": "attack.pgd", "eps": [8]}, "did you mean 8/255"),
         ({"attack": {"attack.pgd": {"eps": 0.1}}, "eps": [0.1]}, "eps stands beside the attack"),
+        (
+            {"attack": {"attack.strongest": {"attacks": [{"attack.pgd": {"eps": 0.2}}]}}, "eps": [0.2, 0.1]},
+            "leave it out",
+        ),
         ({"attack": {"attack.pgd": {"stepps": 1}}, "eps": [0.1]}, "did you mean 'steps'"),
         ({"attack": "attack.fmn"}, "attack and eps go together: `attack: attack.fmn`"),
         ({"attack": "image.brightness", "eps": [0.1]}, "is no attack on tensors"),

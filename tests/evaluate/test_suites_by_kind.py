@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import robustaug
+from robustaug import registry
 from robustaug.config import validate
 from robustaug.evaluate.assault import assault
+from robustaug.evaluate.kinds import check_suite
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, run_suite
 from robustaug.evaluate.suite import Suite
@@ -119,6 +121,24 @@ def test_scenarios_for_other_data_are_named(kind, operators, more, message, requ
             validate({"scenarios": scenarios}, Suite, "suite"),
             CPU,
         )
+
+
+@pytest.fixture
+def plug_in():
+    """An operator on series of a third party, whose family says nothing of them."""
+
+    @registry.register("mine.jitter", kind="operator")
+    class Mine(registry.lookup("signal.jitter").factory):
+        pass
+
+    yield Mine.name
+    del registry._entries[Mine.name]
+
+
+def test_an_operator_is_for_what_it_works_on_whatever_its_family(waves, texts, plug_in):
+    check_suite(suite([plug_in]), waves)
+    with pytest.raises(ValueError, match=r"mine\.jitter is for data of kind 'signal', .* holds 'text'"):
+        check_suite(suite([plug_in]), texts)
 
 
 def test_a_model_for_other_data_is_named(texts, waves, tmp_path):

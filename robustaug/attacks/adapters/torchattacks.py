@@ -81,7 +81,7 @@ class TorchAttack(Attack):
 
     target: ClassVar[type]
     budget: ClassVar[str | None]
-    """The library's name for eps; None for attacks without."""
+    """The library's name for eps, which may also be given as eps; None for attacks without."""
 
     usual: ClassVar[dict[str, Any]]
     """The defaults of the library's own parameters."""
@@ -92,11 +92,15 @@ class TorchAttack(Attack):
     together: int = 1
 
     def __new__(cls, **params: Any) -> TorchAttack:
-        known = [*cls.usual, *(key for key in OWN if key not in cls.usual and (key != "eps" or cls.budget is None))]
+        known = [*cls.usual, *(key for key in OWN if key not in cls.usual)]
         check_parameters(cls.name, params, known)
         return object.__new__(cls)
 
     def __init__(self, **params: Any) -> None:
+        if self.budget is not None and self.budget != "eps" and "eps" in params:
+            if self.budget in params:
+                raise ValueError(f"{self.name}: eps and {self.budget} mean the same; give one of them")
+            params = {self.budget if key == "eps" else key: value for key, value in params.items()}
         theirs = {key: value for key, value in params.items() if key in self.usual}
         ours = {key: value for key, value in params.items() if key not in self.usual}
         if self.budget in theirs:

@@ -4,7 +4,7 @@
 `slopes`, the wrappers that undo what a model hides in `remedies`.
 """
 
-from robustaug.attacks.masking.examination import CHECKS, SAMPLES, examine, threat_of
+from robustaug.attacks.masking.examination import CHECKS, SAMPLES, check_surrogate, examine, threat_of
 from robustaug.attacks.masking.remedies import BPDA, LogProbabilities, OneByOne
 from robustaug.attacks.masking.slopes import unfit
 from robustaug.attacks.masking.trial import Finding
@@ -16,6 +16,7 @@ __all__ = [
     "Finding",
     "LogProbabilities",
     "OneByOne",
+    "check_surrogate",
     "examine",
     "threat_of",
     "unfit",

@@ -93,11 +93,20 @@ def examine(
     with torch.inference_mode(False), torch.enable_grad(), own_randomness(x.device), warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)  # findings say what it warns of
         if surrogate is not None:
-            require_eval(surrogate)
-            if reason := unfit(surrogate, model, x):
-                raise ValueError(f"surrogate: {reason}")
+            check_surrogate(surrogate, model, x)
         trial = Trial(model, x.detach().clone(), y.long().clone(), threat, eps, keys, Execution(batch_size=batch_size))
         return [finding for finding in _findings(trial, surrogate) if finding is not None]
+
+
+def check_surrogate(surrogate: nn.Module, model: nn.Module, x: Tensor) -> None:
+    """Refuse a surrogate that cannot stand in for the model near x (B, ...), B >= 1.
+
+    Raises:
+        ValueError: it is in train mode, has another number of classes, or no gradient to follow.
+    """
+    require_eval(surrogate)
+    if reason := unfit(surrogate, model, x):
+        raise ValueError(f"surrogate: {reason}")
 
 
 def threat_of(attack: Any, eps: float) -> tuple[Threat, float]:

@@ -1,14 +1,14 @@
 """Points that are said to be made from parameters: they are made again, by the attack that the claim names.
 
 Nothing of the claim is believed. Of its attack only what limits the parameters is read, and only built-in attacks and
-operators that read no file are made.
+operators that read no file are made, those inside a combinator or a list as well.
 
 Legend: N witnesses, ... the rest of a sample's shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from robustaug.registry import lookup
 
 LIMITS = ("operator", "reach")
 """The parameters of attacks that say which points they may make; the others say how to search."""
-FAMILIES = ("image", "imagenet_c", "cifar_c", "imagenet_c_bar", "signal", "tabular")
+FAMILIES = ("image", "imagenet_c", "cifar_c", "imagenet_c_bar", "signal", "tabular", "policy", "compose")
 """Of the operators that are made."""
 CHUNK = 256
 
@@ -91,12 +91,20 @@ def _parts(spec: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _made(part: tuple[str, Mapping[str, Any]]) -> Attack:
     name, params = part
-    operator = params.get("operator")
-    if operator is not None:
-        [of] = [operator] if isinstance(operator, str) else operator if isinstance(operator, dict) else [""]
-        _require_own(str(of), FAMILIES)
+    if params.get("operator") is not None:
+        for operator in _named(params["operator"]):
+            _require_own(operator, FAMILIES)
     _require_own(name, ("attack",))
     return lookup(name).factory(**{key: params[key] for key in LIMITS if key in params})
+
+
+def _named(operator: Any) -> Iterator[str]:
+    """Return the name of every operator that one is, a list holds, or a combinator has inside."""
+    for one in operator if isinstance(operator, list) else [operator]:
+        [(name, params)] = one.items() if isinstance(one, dict) else [(one, None)]
+        yield str(name)
+        if isinstance(params, dict) and "of" in params:
+            yield from _named(params["of"])
 
 
 def _require_own(name: str, families: tuple[str, ...]) -> None:

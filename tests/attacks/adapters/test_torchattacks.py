@@ -252,7 +252,7 @@ def test_a_model_that_hides_its_gradient_is_refused():
         ("PGDD", {}, ValueError, "torchattacks has no attack 'PGDD'; did you mean 'PGD'"),
         ("MultiAttack", {}, ValueError, "torchattacks.MultiAttack cannot be used as an attack; use"),
         ("PGD", {"step": 3}, TypeError, "torchattacks.PGD has no parameter 'step'; did you mean 'steps'"),
-        ("PIFGSM", {"eps": 0.1}, TypeError, "has no parameter 'eps'; .*max_epsilon"),
+        ("PIFGSM", {"eps": 0.1, "max_epsilon": 0.2}, ValueError, "eps and max_epsilon mean the same; give one"),
         ("PGD", {"eps": "eight"}, ValueError, "eps must be a finite number >= 0 or a fraction"),
         ("PGD", {"norm": "L2"}, ValueError, "torchattacks.PGD: norm must be one of 'Linf', got 'L2'"),
         ("APGD", {"targeted": True}, ValueError, "torchattacks.APGD: cannot lead towards a class"),
@@ -262,6 +262,11 @@ def test_a_model_that_hides_its_gradient_is_refused():
 def test_what_cannot_be_meant_is_refused(name, params, error, message):
     with pytest.raises(error, match=message):
         make(name, **params)
+
+
+@needed
+def test_a_budget_may_be_called_eps_as_that_of_every_attack():
+    assert make("PIFGSM", eps="20/255") == make("PIFGSM", max_epsilon=20 / 255)
 
 
 @needed

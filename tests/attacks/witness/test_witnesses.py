@@ -212,6 +212,12 @@ SEARCHES = {
     "worst_case": TURNED,
     "spatial": {"name": "attack.spatial", "counts": {"angle_deg": 7, "x": 3, "y": 3}},
     "drawn": {"name": "attack.worst_case", "operator": {"image.gaussian_noise": {"sigma": [0.3, 0.6]}}},
+    "combined": {
+        "name": "attack.worst_case",
+        "operator": {"compose.one_of": {"of": ["image.rotate", {"image.brightness": {"factor": [0.1, 0.4]}}]}},
+    },
+    "policy": {"name": "attack.worst_case", "operator": "policy.trivial_augment_wide"},
+    "list": {"name": "attack.worst_case", "operator": [{"image.rotate": {"angle_deg": [-60, 60]}}, "image.contrast"]},
     "flow": {"name": "attack.flow", "reach": 1.5},
     "colour": {"name": "attack.colour", "reach": 0.5},
     "ensemble": {
@@ -283,6 +289,9 @@ def test_only_what_is_ours_is_made_from_a_claim(searched, model):
         {"attack.worst_case": {"operator": {"policy.searched": {"path": "x"}}}},
         {"attack.worst_case": {"operator": {"albumentations.RandomFog": {}}}},
         {"attack.worst_case": {"operator": 3}},
+        {"attack.worst_case": {"operator": ["image.rotate", "albumentations.RandomFog"]}},
+        {"attack.worst_case": {"operator": {"compose.one_of": {"of": ["image.rotate", "torchvision.ColorJitter"]}}}},
+        {"attack.worst_case": {"operator": {"policy.search": {}}}},
         {"attack.ensemble": {"attacks": [[]]}},
         {"attack.nothing": {}},
         {},
