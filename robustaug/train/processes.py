@@ -96,8 +96,8 @@ class Processes:
                 dist.all_reduce(value)
 
     def statistics(self, model: nn.Module) -> list[Tensor]:
-        """Return copies of what forward passes may move: floating buffers, such as running means."""
-        return [] if self.world == 1 else [buffer.clone() for buffer in _moving(model)]
+        """Return copies of what forward passes may move."""
+        return [] if self.world == 1 else [buffer.clone() for buffer in moving(model)]
 
     def add_up(self, model: nn.Module, before: list[Tensor], share: float, total: Tensor) -> Tensor:
         """Add up in one message what the processes found in a batch.
@@ -117,7 +117,7 @@ class Processes:
             return total
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-        buffers = _moving(model)
+        buffers = moving(model)
         changes = [(buffer - old) * share for buffer, old in zip(buffers, before, strict=True)]
         parts = [*gradients, *changes, total.to(torch.float32)]
         flat = torch.cat([part.reshape(-1) for part in parts])
@@ -132,5 +132,6 @@ class Processes:
         return parts[-1].to(total.dtype)
 
 
-def _moving(model: nn.Module) -> list[Tensor]:
+def moving(model: nn.Module) -> list[Tensor]:
+    """Return what forward passes may move: floating buffers, such as running means."""
     return [buffer for buffer in model.buffers() if buffer.is_floating_point()]

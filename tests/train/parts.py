@@ -10,6 +10,9 @@ import robustaug
 from robustaug import registry
 from robustaug.data.images import InMemory
 from robustaug.data.source import Source
+from robustaug.data.store import Held
+from robustaug.data.texts import unchanged
+from robustaug.ops.text.texts import TEXTS
 from robustaug.rng import permutation
 from robustaug.train.loss import Loss
 
@@ -20,6 +23,7 @@ def register():
         ("test.plain_net", "model", plain_net),
         ("test.remembering", "loss", Remembering),
         ("test.damaged", "source", damaged),
+        ("test.texts", "source", texts),
     ):
         registry.register(name, kind=kind)(made)
 
@@ -70,3 +74,10 @@ def damaged():
     pixels = torch.stack([sample.image for sample in digits])
     images = DamagedImages(InMemory(pixels, "digits"), {*bad.tolist()})
     return Source("damaged", images, digits.labels, digits.classes, fingerprint="damaged", max_damaged=0.9)
+
+
+def texts():
+    """41 texts of two classes, which one word tells."""
+    rows = [f"{'good' if number % 2 else 'bad'} film number {number}" for number in range(41)]
+    held = Held(rows, TEXTS, (), "texts", unchanged)
+    return Source("texts", held, torch.arange(41) % 2, ["bad", "good"], fingerprint="texts")

@@ -11,6 +11,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from robustaug.config import validate
 from robustaug.models.classifier import Classifier
+from robustaug.models.nested import seeded
+from robustaug.registry import make
 from robustaug.rng import Keys, uniform_field
 from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss
@@ -42,14 +44,14 @@ class Seen(torch.optim.SGD):
         return super().step(closure)
 
 
-def stepper(model, loss=None, memory=None, **settings):
+def stepper(model, loss=None, memory=None, processes=Processes(), **settings):
     base = {"name": "r", "model": "model.small_cnn", "epochs": 1, "batch_size": 6, "optimizer": PLAIN}
     recipe = validate(base | settings, Recipe, "recipe")
     optimizer = Seen(model.parameters(), lr=LR)
     loss = loss or recipe.make_loss()
     return Stepper(
         recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer, GradScaler("cpu", enabled=False), None,
-        CPU, Processes(), Laps(CPU),
+        CPU, processes, Laps(CPU),
     )  # fmt: skip
 
 
@@ -151,3 +153,43 @@ def test_attacks_look_at_running_statistics_and_leave_them():
     model = Classifier(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), num_classes=3)
     stepper(model, attack={"attack.pgd": {"eps": 0.1, "steps": 3}}).take(batch(), 0, 10)
     assert int(model.module[1].num_batches_tracked) == 1  # of the update alone
+
+
+class Beside(Processes):
+    """Alone, but told of another process that has more samples: its own parts are filled up with blank ones."""
+
+    def each(self, count):
+        return [count, 6]
+
+
+CONVOLUTIONS = {"model.small_cnn": {"channels": 1, "classes": 3, "width": 4, "size": 8}}
+PGD = {"attack.pgd": {"eps": 0.1, "steps": 1}}
+INSIDE = {
+    "convolutions": ("loss.cross_entropy", CONVOLUTIONS, None),
+    "grad_align": ("loss.grad_align", CONVOLUTIONS, PGD),
+    "vat": ("loss.vat", CONVOLUTIONS, None),
+    "freelb": (
+        "loss.freelb",
+        {"model.text_cnn": {"dim": 4, "filters": 4, "buckets": 32, "classes": 3, "dropout": 0.0}},
+        None,
+    ),
+}
+"""Losses, some of which differentiate inside, models and attacks."""
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_blank_parts_leave_weights_and_statistics_as_if_they_were_not_there(name):
+    loss, model, attack = INSIDE[name]
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = ["one text", "another"] if name == "freelb" else images
+    view, ends = View(x, torch.tensor([0, 2]), torch.arange(2), Keys.of(0, 2)), []
+    for processes in (Processes(), Beside()):
+        net = seeded(model, 0)
+        # each sample is a part; of the other six two are
+        one = stepper(net, make(loss), processes=processes, accumulate=3, attack=attack)
+        parts = one._attacked(one._parts(view, processes.each(2)))
+        assert [part.blank for [part] in parts] == [False, False] + [True] * (processes.each(2) != [2])
+        one._updated(parts, 2)
+        ends.append(net.state_dict())
+    alone, beside = ends
+    assert all(torch.equal(value, beside[key]) for key, value in alone.items() if not key.endswith("tracked"))
