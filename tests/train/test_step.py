@@ -44,13 +44,13 @@ class Seen(torch.optim.SGD):
         return super().step(closure)
 
 
-def stepper(model, loss=None, memory=None, processes=Processes(), **settings):
+def stepper(model, loss=None, memory=None, processes=Processes(), scaler=None, **settings):
     base = {"name": "r", "model": "model.small_cnn", "epochs": 1, "batch_size": 6, "optimizer": PLAIN}
     recipe = validate(base | settings, Recipe, "recipe")
     optimizer = Seen(model.parameters(), lr=LR)
     loss = loss or recipe.make_loss()
     return Stepper(
-        recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer, GradScaler("cpu", enabled=False), None,
+        recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer, scaler or GradScaler("cpu", enabled=False), None,
         CPU, processes, Laps(CPU),
     )  # fmt: skip
 
@@ -125,6 +125,27 @@ def test_replays_move_weights_and_points_by_the_same_gradients(accumulate):
         x = (x + eps * up_x.sign()).clamp(view.x - eps, view.x + eps)
     torch.testing.assert_close(model.module.weight.detach(), W, rtol=0, atol=1e-6)
     torch.testing.assert_close(model.module.bias.detach(), b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "steps"), [(2.0**16, 2), (2.0**40, 1)], ids=["usual", "too_large"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_replays_in_fp16_move_points_as_in_float32(scale, steps, norm):
+    """Where the scale that is tried first is too large nothing is learned, and each number goes by its sign at most."""
+    ends = []
+    for precision in ("fp32", "fp16"):
+        model, memory = linear(), {"calls": torch.zeros(())}
+        scaler = GradScaler("cpu", init_scale=scale, enabled=precision == "fp16")
+        settings = {"attack": {"attack.pgd": {"norm": norm, "eps": 0.1}}, "replays": 2, "precision": precision}
+        stepper(model, Remembered(), memory, scaler=scaler, **settings).take(batch(), 0, 10)
+        ends.append((memory["x_adv"], model.module.weight.detach()))
+    (points, weights), (rough_points, rough_weights) = ends
+    if steps == 2:
+        torch.testing.assert_close(rough_points, points, rtol=0, atol=1e-3)
+        torch.testing.assert_close(rough_weights, weights, rtol=0, atol=2e-3)
+    else:
+        assert torch.equal(rough_weights, linear().module.weight)
+        assert rough_points.isfinite().all()
+        assert ((rough_points - batch().x).flatten(1).norm(dim=1) <= 0.1 * (2 if norm == "Linf" else 1) + 1e-6).all()
 
 
 def test_the_losses_of_several_attacks_are_averaged():
