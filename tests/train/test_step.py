@@ -21,7 +21,7 @@ from robustaug.train.recipe import Recipe
 from robustaug.train.step import Stepper
 from robustaug.train.view import View
 
-CPU, LR = torch.device("cpu"), 0.5
+CPU, LR, ALONE = torch.device("cpu"), 0.5, Processes()
 KEYS = Keys.of(0, 6)
 PLAIN = {"lr": LR, "momentum": 0, "weight_decay": 0, "schedule": "constant"}
 
@@ -44,14 +44,14 @@ class Seen(torch.optim.SGD):
         return super().step(closure)
 
 
-def stepper(model, loss=None, memory=None, processes=Processes(), scaler=None, **settings):
+def stepper(model, loss=None, memory=None, processes=ALONE, scaler=None, **settings):
     base = {"name": "r", "model": "model.small_cnn", "epochs": 1, "batch_size": 6, "optimizer": PLAIN}
     recipe = validate(base | settings, Recipe, "recipe")
     optimizer = Seen(model.parameters(), lr=LR)
     loss = loss or recipe.make_loss()
     return Stepper(
-        recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer, scaler or GradScaler("cpu", enabled=False), None,
-        CPU, processes, Laps(CPU),
+        recipe, model, loss, memory or {}, recipe.make_attacks(), optimizer,
+        scaler or GradScaler("cpu", enabled=False), None, CPU, processes, Laps(CPU),
     )  # fmt: skip
 
 
@@ -76,6 +76,22 @@ class Remembered(Loss):
         if view.x_adv is not None:
             memory["x_adv"] = view.x_adv.detach().clone()
         return super().__call__(model, view, memory)
+
+
+@pytest.mark.parametrize("clip", [0.05, 100.0])
+@pytest.mark.parametrize("scale", [None, 2.0**10])
+def test_clipping_shortens_the_gradient_of_all_weights_together(clip, scale):
+    """g min(1, clip / ||g||) of all weights' g as one vector; where fp16 scales g, that of g before it was scaled."""
+    model, view = linear(), batch()
+    W, b = (p.detach().clone() for p in model.parameters())
+    scaler = None if scale is None else GradScaler("cpu", init_scale=scale)
+    stepper(model, scaler=scaler, optimizer=PLAIN | {"clip": clip}).take(view, 0, 10)
+    down_W, down_b, _ = slopes(view.x, view.y, W, b)
+    length = (down_W.square().sum() + down_b.square().sum()).sqrt()
+    assert 0.05 < length < 100
+    part = LR * min(1.0, clip / float(length))
+    torch.testing.assert_close(model.module.weight.detach(), W - part * down_W, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.module.bias.detach(), b - part * down_b, rtol=0, atol=1e-6)
 
 
 def test_perturbed_weights_lend_their_gradient_and_come_back_exactly():
@@ -204,7 +220,7 @@ def test_blank_parts_leave_weights_and_statistics_as_if_they_were_not_there(name
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     x = ["one text", "another"] if name == "freelb" else images
     view, ends = View(x, torch.tensor([0, 2]), torch.arange(2), Keys.of(0, 2)), []
-    for processes in (Processes(), Beside()):
+    for processes in (ALONE, Beside()):
         net = seeded(model, 0)
         # each sample is a part; of the other six two are
         one = stepper(net, make(loss), processes=processes, accumulate=3, attack=attack)
