@@ -28,9 +28,11 @@ def register():
         registry.register(name, kind=kind)(made)
 
 
-def plain_net(dropout=0.0):
-    """A network without batch normalisation."""
+def plain_net(dropout=0.0, spare=False):
+    """A network without batch normalisation; with `spare`, it has a weight that nothing depends on."""
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(216, 10))
+    if spare:
+        net.register_parameter("spare", nn.Parameter(torch.ones(3)))
     return robustaug.wrap(net, mean=0.3, std=0.4, num_classes=10)
 
 

@@ -39,6 +39,7 @@ CASES = {
         "data": {"unlabelled": {"data.digits": {"split": "test"}}},
         "accumulate": 2,
     },
+    "spare": {"model": {"test.plain_net": {"spare": True}}, "optimizer": {"weight_decay": 0.1}},
     "groups": {"loss": "loss.group_dro", "data": {"groups": ["class"]}},
     "memory": {"loss": "loss.elr"},
     # these differentiate inside, also where there is nothing to learn from
