@@ -240,7 +240,15 @@ def in_fp16(device: torch.device) -> bool:
     return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) is torch.float16
 
 
-def slopes(value: Tensor, logits: Tensor, points: Tensor, fp16: bool, **graph: bool) -> Tensor | None:
+def slopes(
+    value: Tensor,
+    logits: Tensor,
+    points: Tensor,
+    fp16: bool,
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> Tensor | None:
     """Return the gradient (B, ...) of values (B,) by the points (B, ...), which they depend on by way of logits (B, K).
 
     The parameters' .grad stays as it was. fp16 holds nothing below 6e-8, such as the slopes of a confident sample: with
@@ -249,17 +257,18 @@ def slopes(value: Tensor, logits: Tensor, points: Tensor, fp16: bool, **graph: b
     Args:
         logits: float32 or wider.
         fp16: the layers compute in it.
-        graph: `retain_graph` and `create_graph`, as `torch.autograd.grad` takes them.
+        retain_graph, create_graph: as `torch.autograd.grad` takes them; the second implies the first.
 
     Returns:
         None where the values do not depend on the points.
     """
+    keep, create = retain_graph or create_graph, create_graph
     if not fp16:
-        return torch.autograd.grad(value.sum(), points, allow_unused=True, **graph)[0]
-    [begun] = torch.autograd.grad(value.sum(), logits, **graph)
+        return torch.autograd.grad(value.sum(), points, None, keep, create, allow_unused=True)[0]
+    [begun] = torch.autograd.grad(value.sum(), logits, None, keep, create)
     size = begun.detach().abs().amax(1)
     size = torch.where(size > 0, size, 1.0)
-    [grad] = torch.autograd.grad(logits, points, begun / per_row(size, begun), allow_unused=True, **graph)
+    [grad] = torch.autograd.grad(logits, points, begun / per_row(size, begun), keep, create, allow_unused=True)
     return None if grad is None else grad * per_row(size, grad)
 
 
