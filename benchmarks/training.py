@@ -36,6 +36,7 @@ from robustaug.evaluate import summary
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, run_suite
 from robustaug.evaluate.suite import Suite
+from robustaug.train.figures import step_shares
 from robustaug.train.recipe import Recipe
 from robustaug.train.trainer import train
 from robustaug.train.validation import Course, glance
@@ -190,7 +191,7 @@ def run(name: str, part: Part, options: argparse.Namespace, device: torch.device
             started = time.perf_counter()
             trained = train(recipe, Path(folder) / key, device, said(f"{name}: {key}"))
             found[key] = {"seconds": round(time.perf_counter() - started, 1), "stopped": trained.stopped}
-            found[key]["augment_share"] = round(augment_share(trained.history), 4)
+            found[key]["augment_share"] = round(step_shares(trained.history).get("augment", 0.0), 4)
             models[key] = trained.model
         records = Records(Path(folder) / "judged", create=True)
         run_suite(records, models, EvalData(open_source(sources["test"])), suite, device)
@@ -239,13 +240,6 @@ def specs(part: Part, options: argparse.Namespace) -> dict[str, Any]:
 def judged(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what chooses the epoch of an adversarial recipe: PGD-10, as the suite."""
     return {"validation_attack": linf("attack.pgd", steps=10)} if "attack" in settings else {}
-
-
-def augment_share(history: list[dict[str, float]]) -> float:
-    """Return the share of training steps' time that augmentation took."""
-    parts = ("augment", "data", "attack", "update")
-    spent = {part: sum(figures.get(f"seconds_{part}", 0.0) for figures in history) for part in parts}
-    return spent["augment"] / max(sum(spent.values()), 1e-9)
 
 
 def said(label: str) -> Any:

@@ -1,4 +1,4 @@
-"""What attacks push up: functions of logits (B, K) and classes (B,) that grow as the class gets less likely.
+"""What attacks push up: functions of logits (B, K) that grow as a class gets less likely, or a prediction moves away.
 
 Computed in float64: the gradient of a confident model's cross-entropy is lost in float32.
 """
@@ -58,6 +58,15 @@ def dlr_to(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
         return margin_to(logits, label, target)
     top = logits.double().topk(4, dim=1).values
     return margin_to(logits, label, target) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
+
+
+def divergence_from(logits: Tensor, other: Tensor) -> Tensor:
+    """Return KL(softmax(other) || softmax(logits)), (B,) float64: how far predictions have come from others (B, K).
+
+    Its gradient flows into both.
+    """
+    before, after = other.double().log_softmax(1), logits.double().log_softmax(1)
+    return (before.exp() * (before - after)).sum(1)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}

@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from robustaug.attacks.ask import Ask
 from robustaug.attacks.attack import Attack
+from robustaug.attacks.losses import divergence_from
 from robustaug.attacks.state import State
 from robustaug.registry import register
 from robustaug.rng import normal_field
-
-
-def divergence(logits: Tensor, clean: Tensor) -> Tensor:
-    """Return KL(softmax(clean) || softmax(logits)), (B,) float64, from logits (B, K) both."""
-    before, after = clean.double().log_softmax(1), logits.double().log_softmax(1)
-    return (before.exp() * (before - after)).sum(1)
 
 
 @register("attack.tpgd", tags={"gradient"})
@@ -55,8 +48,8 @@ class TPGD(Attack):
         return start.at(start.ball.project(start.x + start.ball.masked(float(self.sigma) * draw)))
 
     def step(self, state: State, ask: Ask) -> State:
-        grad = ask.gradient(state.x, divergence, state.logits).grad
+        grad = ask.gradient(state.x, divergence_from, state.logits).grad
         return state.moved(state.ball.climb(state.x, grad, self.step_length(state.eps, self.step_size)))
 
     def finish(self, state: State, ask: Ask) -> None:
-        ask.logits(state.x, divergence, state.logits)
+        ask.logits(state.x, divergence_from, state.logits)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from robustaug.cli import progress
+from robustaug.train.figures import ACCURACIES, PARTS, step_shares
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from robustaug.train.trainer import Progress
     from robustaug.train.validation import Course, Figures
 
-_PARTS = ("data", "augment", "attack", "update")
 _BESIDE = 8  # lines of a terminal that the table leaves to its own frame, the bar and the prompt
 _LONGEST = 40  # rows of the table at the end
 DEAR = 0.05
@@ -33,10 +33,7 @@ class Column(NamedTuple):
 
 _COLUMNS = (
     Column("loss", "loss", "{:.4f}"),
-    Column("clean", "val_accuracy", "{:.1%}"),
-    Column("robust", "val_robust_accuracy", "{:.1%}"),
-    Column("one step", "val_single_step_accuracy", "{:.1%}"),
-    Column("worst group", "val_worst_group_accuracy", "{:.1%}"),
+    *(Column(words, key, "{:.1%}") for key, words in ACCURACIES.items()),
     Column("lr", "lr", "{:.2g}"),
     Column("time", "seconds", "{:.1f} s"),
 )
@@ -110,7 +107,7 @@ def _line(course: Course, epochs: int) -> str:
     from robustaug.train.validation import glance
 
     figures, finished = course.latest, len(course.history)
-    shares = ", ".join(f"{part} {share:.0%}" for part, share in step_shares(figures).items())
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in step_shares([figures]).items())
     words = [f"epoch {finished} of {epochs}", f"loss {figures['loss']:.4f}", glance(figures), f"lr {figures['lr']:.3g}"]
     words.append(f"{figures['seconds']:.1f} s ({shares})")
     if course.best == finished - 1:
@@ -124,12 +121,6 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def step_shares(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return the share of an epoch's step time that each part took, in [0, 1]; parts that took none are left out."""
-    seconds = {part: figures.get(f"seconds_{part}", 0.0) for part in _PARTS}
-    return {part: value / sum(seconds.values()) for part, value in seconds.items() if value > 0}
-
-
 def table(course: Course, rows: int = _LONGEST, newest: bool = False) -> Table:
     """Return the figures of each epoch, the one that is kept marked.
 
@@ -141,7 +132,7 @@ def table(course: Course, rows: int = _LONGEST, newest: bool = False) -> Table:
 
     known = {key for figures in (course.start, *course.history) for key in figures}
     columns = [column for column in _COLUMNS if column.key in known]
-    parts = [part for part in _PARTS[1:] if f"seconds_{part}" in known]  # what reading takes is the rest
+    parts = [part for part in PARTS[1:] if f"seconds_{part}" in known]  # what reading takes is the rest
     headings = ["epoch", *(column.heading for column in columns), *parts, ""]
     drawn = Table(*headings, box=None, padding=(0, 0, 0, 1))  # narrow enough for 80 columns
     for column in drawn.columns:
@@ -156,7 +147,7 @@ def table(course: Course, rows: int = _LONGEST, newest: bool = False) -> Table:
 
 
 def _cells(figures: Figures, columns: Sequence[Column], parts: Sequence[str]) -> list[str]:
-    shares = step_shares(figures)
+    shares = step_shares([figures])
     cells = [column.form.format(figures[column.key]) if column.key in figures else "" for column in columns]
     return [*cells, *(f"{shares[part]:.0%}" if part in shares else "" for part in parts)]
 
@@ -170,8 +161,7 @@ def _shown(epochs: int, best: int | None, rows: int, newest: bool) -> list[int]:
 
 def hints(history: Sequence[Figures]) -> list[str]:
     """Return sentences on what could be better; none where nothing stands out."""
-    steps = sum(one.get(f"seconds_{part}", 0.0) for one in history for part in _PARTS)
-    share = sum(one.get("seconds_augment", 0.0) for one in history) / steps if steps else 0.0
+    share = step_shares(history).get("augment", 0.0)
     if share <= DEAR:
         return []
     return [

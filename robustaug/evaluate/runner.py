@@ -51,7 +51,7 @@ class EvalData:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: two processes must not write one run.
+    """Hold the run folder, rid of what killed writes left: two processes must not write one run.
 
     Raises:
         ValueError: another process holds it.
@@ -63,6 +63,7 @@ def locked(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise ValueError(f"{folder} is in use by another robustaug process; wait for it, or set another name") from None
     with lock:
+        atomic.sweep(folder)
         yield
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from robustaug.report.figures import Figure, Series, Table, curves, quantities, ring, stacked
 from robustaug.report.view import Model, View, percent
+from robustaug.train.figures import step_shares
 from robustaug.train.validation import OVERFITTING
 
 Figures = Mapping[str, float]
@@ -101,8 +102,8 @@ def _table(found: Sequence[Trained]) -> Table:
     rows = []
     for one in found:
         kept = ("start" if not one.kept else f"{one.kept:.0f}") if one.best else ""
-        shares = [float(h["augment_share"]) for h in one.history if h.get("augment_share") is not None]
-        augment = percent(float(np.mean(shares))) if shares else "n/a"
+        shares = step_shares(one.history)
+        augment = percent(shares.get("augment", 0.0)) if shares else "n/a"
         accuracies = [_change(one, key) for key in ("val_accuracy", "val_robust_accuracy")]
         rows.append([one.model.name, f"{len(one.history)}", kept, *accuracies, augment])
     return Table("What training came to, on its validation data", columns, rows)

@@ -36,24 +36,23 @@ def model_in(average: AveragedModel) -> Classifier:
     return cast(Classifier, average.module)
 
 
-def renew_statistics(
-    average: AveragedModel, inputs: Iterable[Tensor], device: torch.device, processes: Processes
-) -> None:
-    """Take the batch statistics of averaged weights anew from inputs (B, ...); Izmailov et al. 2018, section 3.3.
+def renew_statistics(average: AveragedModel, inputs: Iterable[Any], processes: Processes) -> None:
+    """Take the batch statistics of averaged weights anew from a model's inputs; Izmailov et al. 2018, section 3.3.
 
+    Each input is (B, ...), on the model's device, or a list of B texts.
     Among several processes each takes those of its own inputs; the statistics are the means over the processes.
     """
     seen = 0
 
-    def counted() -> Iterator[Tensor]:
+    def counted() -> Iterator[tuple[Any]]:
         nonlocal seen
         for x in inputs:
             seen += len(x)
             if len(x):  # all samples of a batch may be damaged
-                yield x
+                yield (x,)  # of a list, `update_bn` takes the first only
 
     with torch.no_grad():
-        update_bn(counted(), average.module, device)
+        update_bn(counted(), average.module)
     share = seen / max(processes.total(seen), 1)
     for layer in average.modules():
         if isinstance(layer, _BatchNorm):

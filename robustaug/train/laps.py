@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
+from robustaug.train.figures import step_shares
+
 
 class Laps:
     """Seconds by what took them: of the processor, or on CUDA of the stream that the work was put on.
@@ -59,8 +61,8 @@ class Laps:
         The share is of the time of steps (all parts together), in [0, 1].
         """
         spent = {part: value - before.get(part, 0.0) for part, value in self.seconds().items()}
-        share = spent.get("augment", 0.0) / max(sum(spent.values()), 1e-9)
-        return {f"seconds_{part}": value for part, value in spent.items()} | {"augment_share": share}
+        figures = {f"seconds_{part}": value for part, value in spent.items()}
+        return figures | {"augment_share": step_shares([figures]).get("augment", 0.0)}
 
     def _mark(self) -> float | torch.cuda.Event:
         if not self._cuda:

@@ -104,15 +104,6 @@ class Loss:
         object.__setattr__(self, key, value)
 
 
-def divergence(expected: Tensor, logits: Tensor) -> Tensor:
-    """Return KL(expected || softmax(logits)), (B,) float32, of probabilities (B, K) and logits (B, K).
-
-    A class that is certain, with a probability of exactly 1, makes it the cross-entropy.
-    """
-    logs = torch.log_softmax(logits.float(), 1)
-    return (torch.xlogy(expected, expected) - expected * logs).sum(1)
-
-
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return -sum_k target_k log softmax(logits)_k, (B,) float32, for shares (B, K) or classes (B,) int64."""
     logs = torch.log_softmax(logits.float(), 1)

@@ -96,14 +96,14 @@ class Processes:
                 dist.all_reduce(value)
 
     def statistics(self, model: nn.Module) -> list[Tensor]:
-        """Return copies of what forward passes may move: floating buffers, such as running means."""
-        return [] if self.world == 1 else [buffer.clone() for buffer in _moving(model)]
+        """Return copies of what forward passes may move."""
+        return [] if self.world == 1 else [buffer.clone() for buffer in moving(model)]
 
     def add_up(self, model: nn.Module, before: list[Tensor], share: float, total: Tensor) -> Tensor:
         """Add up in one message what the processes found in a batch.
 
-        Every weight's gradient becomes the sum over the processes, and every floating buffer what it was `before` plus
-        the mean of its changes; so a buffer that nobody changes stays exactly as it is.
+        Every weight's gradient becomes the sum over the processes, None where none has one, and every floating buffer
+        what it was `before` plus the mean of its changes; so a buffer that nobody changes stays exactly as it is.
 
         Args:
             before: from `statistics`, ahead of the passes.
@@ -117,20 +117,25 @@ class Processes:
             return total
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-        buffers = _moving(model)
+        buffers = moving(model)
         changes = [(buffer - old) * share for buffer, old in zip(buffers, before, strict=True)]
-        parts = [*gradients, *changes, total.to(torch.float32)]
+        found = [weight.grad is not None for weight in weights]
+        # zeros where there is no gradient: all messages must have one size
+        parts = [*gradients, *changes, total.to(torch.float32), total.new_tensor(found, dtype=torch.float32)]
         flat = torch.cat([part.reshape(-1) for part in parts])
         with talking():
             dist.all_reduce(flat)
         for part, added in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
             part.copy_(added.view_as(part))
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
+        # looked at, which waits for the device, only where a gradient is missing here
+        somewhere = found if all(found) else (parts[-1] > 0).tolist()
+        for weight, gradient, has_one in zip(weights, gradients, somewhere, strict=True):
+            weight.grad = gradient if has_one else None
         for buffer, old, change in zip(buffers, before, changes, strict=True):
             buffer.copy_(old + change)
-        return parts[-1].to(total.dtype)
+        return parts[-2].to(total.dtype)
 
 
-def _moving(model: nn.Module) -> list[Tensor]:
+def moving(model: nn.Module) -> list[Tensor]:
+    """Return what forward passes may move: floating buffers, such as running means."""
     return [buffer for buffer in model.buffers() if buffer.is_floating_point()]

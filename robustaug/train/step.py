@@ -22,7 +22,7 @@ from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, torch_seed
 from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss, Memory
-from robustaug.train.processes import Processes
+from robustaug.train.processes import Processes, moving
 from robustaug.train.recipe import Recipe
 from robustaug.train.view import View, pieces
 
@@ -120,15 +120,28 @@ class Stepper:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for views in parts:
             for view in views:
+                if view.blank:
+                    self._pass_over(view, memory)
+                    continue
                 with self._autocast():
                     losses = self.loss(self.model, view, memory)
-                if view.blank:
-                    continue
                 mean = losses.sum() / (count * len(views))
                 self.scaler.scale(mean).backward()
                 total += losses.detach().sum().double() / len(views)
         own = sum(len(views[0]) for views in parts if not views[0].blank)
         return self.processes.add_up(self.model, statistics, own / count, total)
+
+    def _pass_over(self, view: View, memory: Memory) -> None:
+        """Send a blank view through the model: a loss may talk to the other processes, and wait for what this one says.
+
+        Statistics of batches do not follow its zeros. How many passes they count stays equal in all processes.
+        """
+        before = [(buffer, buffer.clone()) for buffer in moving(self.model)]
+        with self._autocast():  # with gradients: a loss may differentiate inside
+            self.loss(self.model, view, memory)
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
     def _replayed(self, view: View, counts: list[int]) -> Tensor:
         """Update several times on one batch, the points moved by the updates' own gradients; see `Recipe.replays`.

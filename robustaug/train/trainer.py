@@ -270,7 +270,7 @@ class _Run:
             average.update_parameters(self.model)
             with self.stepper.seeded("statistics", self.state.epoch):
                 inputs = (view.x for view in self.feed.epoch(self.state.epoch))
-                renew_statistics(average, inputs, self.stepper.device, self.stepper.processes)
+                renew_statistics(average, inputs, self.stepper.processes)
         return model_in(average)
 
     def keep(self, which: str, model: Classifier, figures: Figures) -> None:

@@ -15,6 +15,7 @@ from robustaug.attacks.text.driver import TextAttackResult
 from robustaug.data.source import Batch, Source, read
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset
+from robustaug.train.figures import ACCURACIES
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 
@@ -192,9 +193,7 @@ def allowed(recipe: Recipe, figures: Figures, start: Figures) -> bool:
 
 def glance(figures: Figures) -> str:
     """Return an epoch's accuracies in a few words, empty before the first epoch ends."""
-    shown = {"val_accuracy": "clean", "val_robust_accuracy": "robust", "val_single_step_accuracy": "one step"}
-    shown["val_worst_group_accuracy"] = "worst group"
-    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in shown.items() if key in figures)
+    return ", ".join(f"{word} {figures[key]:.1%}" for key, word in ACCURACIES.items() if key in figures)
 
 
 def overfits_one_step(history: list[Figures]) -> str:

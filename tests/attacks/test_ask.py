@@ -51,6 +51,36 @@ def test_the_gradient_is_that_of_each_samples_loss(size, loss):
     assert torch.equal(noted.seen[0][0], x)
 
 
+def confident(surplus):
+    """Convolutions that are sure of class 0 by `surplus`, and images."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    with torch.no_grad():
+        net[3].bias.copy_(torch.tensor([surplus, 0.0, 0.0]))
+    return net, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("surplus", [2.0, 22.0])
+@pytest.mark.parametrize("way", ["execution", "autocast"])
+def test_slopes_too_small_for_fp16_are_found_in_it(surplus, way):
+    """To 1 % of the largest: at a surplus of 22 they are below 1e-10, and fp16 holds nothing below 6e-8."""
+    net, x, y = confident(surplus)
+    exact = Ask(net, Execution()).gradient(x, LOSSES["ce"], y).grad
+    with torch.autocast("cpu", torch.float16, enabled=way == "autocast"):
+        found = Ask(net, Execution(precision="fp16" if way == "execution" else "full")).gradient(x, LOSSES["ce"], y)
+    assert exact.abs().max() < 1e-10 or surplus == 2
+    largest = exact.flatten(1).abs().amax(1).reshape(4, 1, 1, 1)
+    assert ((found.grad - exact).abs() <= 0.01 * largest).all()
+    assert (exact != 0).any()
+
+
+def test_float32_slopes_are_those_of_autograd_to_the_last_bit():
+    net, x, y = confident(2.0)
+    leaf = x.clone().requires_grad_()
+    [exact] = torch.autograd.grad(LOSSES["ce"](net(leaf), y).sum(), leaf)
+    assert torch.equal(Ask(net, Execution()).gradient(x, LOSSES["ce"], y).grad, exact)
+
+
 @pytest.mark.parametrize("size", [None, 2])
 def test_the_jacobian_is_that_of_the_chosen_logits(size):
     model, x, noted = network(), points(), Noted()

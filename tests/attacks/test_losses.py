@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robustaug.attacks.losses import LOSSES, cross_entropy, dlr, dlr_to, margin, margin_to
+from robustaug.attacks.losses import LOSSES, cross_entropy, divergence_from, dlr, dlr_to, margin, margin_to
 
 
 def draw(classes, n=5):
@@ -58,3 +58,12 @@ def test_a_confident_model_still_has_a_gradient():
     logits = torch.tensor([[30.0, 0.0]], requires_grad=True)
     [grad] = torch.autograd.grad(cross_entropy(logits, torch.tensor([0])).sum(), logits)
     assert grad.abs().min() > 0
+
+
+def test_the_divergence_is_that_of_the_formula():
+    a, b = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    p, q = b.softmax(1), a.softmax(1)
+    torch.testing.assert_close(divergence_from(a, b), (p * (p / q).log()).sum(1))
+    assert (divergence_from(a, a).abs() < 1e-12).all()
+    sure = torch.tensor([[1000.0, 0.0]])
+    assert torch.isfinite(divergence_from(-sure, sure)).all()

@@ -10,6 +10,9 @@ import robustaug
 from robustaug import registry
 from robustaug.data.images import InMemory
 from robustaug.data.source import Source
+from robustaug.data.store import Held
+from robustaug.data.texts import unchanged
+from robustaug.ops.text.texts import TEXTS
 from robustaug.rng import permutation
 from robustaug.train.loss import Loss
 
@@ -20,13 +23,16 @@ def register():
         ("test.plain_net", "model", plain_net),
         ("test.remembering", "loss", Remembering),
         ("test.damaged", "source", damaged),
+        ("test.texts", "source", texts),
     ):
         registry.register(name, kind=kind)(made)
 
 
-def plain_net(dropout=0.0):
-    """A network without batch normalisation."""
+def plain_net(dropout=0.0, spare=False):
+    """A network without batch normalisation; with `spare`, it has a weight that nothing depends on."""
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(216, 10))
+    if spare:
+        net.register_parameter("spare", nn.Parameter(torch.ones(3)))
     return robustaug.wrap(net, mean=0.3, std=0.4, num_classes=10)
 
 
@@ -70,3 +76,10 @@ def damaged():
     pixels = torch.stack([sample.image for sample in digits])
     images = DamagedImages(InMemory(pixels, "digits"), {*bad.tolist()})
     return Source("damaged", images, digits.labels, digits.classes, fingerprint="damaged", max_damaged=0.9)
+
+
+def texts():
+    """41 texts of two classes, which one word tells."""
+    rows = [f"{'good' if number % 2 else 'bad'} film number {number}" for number in range(41)]
+    held = Held(rows, TEXTS, (), "texts", unchanged)
+    return Source("texts", held, torch.arange(41) % 2, ["bad", "good"], fingerprint="texts")

@@ -42,6 +42,7 @@ LINF_RECIPES = {
     "trades": (),
     "trades_awp": ("weight_perturbation.from_epoch=1",),
     "mart": (),
+    "mart_awp": ("weight_perturbation.from_epoch=1",),
     "free": ("epochs=1",),
     "fast": (),
     "fast_grad_align": (),

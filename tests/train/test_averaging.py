@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import robustaug
+from robustaug.models.text_classifier import TextClassifier
 from robustaug.train.averaging import averaged, model_in, renew_statistics
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Averaging
@@ -45,6 +46,30 @@ def test_swa_takes_batch_statistics_anew_for_its_own_weights():
     average = averaged(model, Averaging(kind="swa"))
     average.update_parameters(model)
     x = torch.rand(64, 2)
-    renew_statistics(average, [x[:32], x[:0], x[32:]], torch.device("cpu"), Processes())
+    renew_statistics(average, [x[:32], x[:0], x[32:]], Processes())
     norm = model_in(average).module[1]
     assert torch.allclose(norm.running_mean, model.module[0](x).mean(0), atol=1e-6)
+
+
+class Lengths(nn.Module):
+    """Normalised lengths of texts."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+
+    def embed(self, texts):
+        lengths = torch.tensor([[[float(len(text))] * 2] for text in texts])
+        return lengths, torch.ones(len(texts), 1, dtype=torch.bool)
+
+    def from_embeddings(self, embedded, mask):
+        return self.norm(embedded[:, 0])
+
+    def forward(self, texts):
+        return self.from_embeddings(*self.embed(texts))
+
+
+def test_statistics_of_texts_are_those_of_all_texts_of_a_batch():
+    average = averaged(TextClassifier(Lengths(), 2, "lengths"), Averaging(kind="swa"))
+    renew_statistics(average, [["a", "abc"], ["ab", "abcdefgh"]], Processes())
+    assert model_in(average).module.norm.running_mean.tolist() == pytest.approx([3.5, 3.5])

@@ -1,11 +1,13 @@
 """One trainer for texts, tables and series: it learns, resumes, and gains what augmentation and FreeLB are for."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import robustaug
-from robustaug.config import ConfigError, validate
+from robustaug.config import ConfigError, load, validate
 from robustaug.evaluate.kinds import check_model
 from robustaug.models import checkpoints
 from robustaug.rng import Keys
@@ -16,6 +18,7 @@ from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 
 CPU = torch.device("cpu")
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 TEXT_MODEL = {"model.text_cnn": {"dim": 16, "filters": 16, "widths": [1, 2], "buckets": 4096, "dropout": 0.2}}
 ADAM = {"name": "adamw", "lr": 0.01}
 GOOD, BAD = (
@@ -196,6 +199,27 @@ def test_a_model_of_rows_is_judged_only_on_rows_that_are_encoded_as_in_training(
     data["validation"] = {"data.table": {"path": table, "label": "y"}}
     with pytest.raises(ValueError, match="validation samples become inputs by other means"):
         trainer.train(recipe(model=model, data=data), tmp_path / "b", CPU)
+
+
+def test_the_robust_recipe_of_tables_buys_accuracy_under_attack(table, tmp_path):
+    """table_robust.yaml at eps 0.25 standard deviations by at least 20 points under PGD-10 at 0.3; measured over three
+    seeds 69 to 75 % for 28 to 37 %."""
+    free = [float("-inf"), float("inf")]
+    common = {
+        "model": {"model.mlp": {"features": 10, "widths": [32]}},
+        "data": of("data.table", path=table, label="y"),
+        "epochs": 15,
+        "batch_size": 32,
+    }
+    attack = {"attack": {"attack.pgd": {"eps": 0.25, "steps": 3, "box": free}}}
+    test = made("data.table", "test", path=table, label="y")
+    batch, _ = test.fetch(range(len(test)))
+    judge, left = robustaug.create("attack.pgd", eps=0.3, steps=10, box=tuple(free)), []
+    for name, changes in (("table_standard", common), ("table_robust", common | attack)):
+        settings = load(CONFIGS / f"{name}.yaml", Recipe).model_dump(exclude_unset=True) | changes
+        model = trainer.train(validate(settings, Recipe, name), tmp_path / name, CPU).model
+        left.append(float((~judge(model, test.as_input(batch.image, CPU), batch.label).success).float().mean()))
+    assert left[1] >= left[0] + 0.2
 
 
 def test_adversarial_training_of_series_buys_robust_accuracy_outside_the_unit_box(tmp_path):

@@ -39,8 +39,18 @@ CASES = {
         "data": {"unlabelled": {"data.digits": {"split": "test"}}},
         "accumulate": 2,
     },
+    "spare": {"model": {"test.plain_net": {"spare": True}}, "optimizer": {"weight_decay": 0.1}},
     "groups": {"loss": "loss.group_dro", "data": {"groups": ["class"]}},
     "memory": {"loss": "loss.elr"},
+    # these differentiate inside, also where there is nothing to learn from
+    "grad_align": {"loss": "loss.grad_align", "attack": PGD},
+    "vat": {"loss": "loss.vat"},
+    "freelb": {
+        "loss": "loss.freelb",
+        "model": {"model.text_cnn": {"dim": 4, "filters": 4, "buckets": 64, "dropout": 0.0}},
+        "data": {"train": "test.texts", "validation": "test.texts"},
+        "batch_size": 20,
+    },
     "batch_norm": {"model": CNN, "batch_size": 250},
     "swa": {"model": CNN, "averaging": {"kind": "swa"}, "epochs": 2, "batch_size": 250},
 }

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustaug.attacks.losses import divergence_from
 from robustaug.registry import register
-from robustaug.train.loss import Loss, Memory, divergence
+from robustaug.train.loss import Loss, Memory, cross_entropy
 from robustaug.train.view import View
 
 
@@ -56,8 +56,7 @@ class Consistency(Loss):
 
     def disagreement(self, weak: Tensor, strong: Tensor) -> Tensor:
         """Return (U,): the divergence of the logits `strong` (U, K) from the guess that `weak` makes, if it counts."""
+        sure = weak.softmax(1).amax(1) >= self.threshold
         if self.temperature:
-            guess = (weak / self.temperature).softmax(1)
-        else:
-            guess = F.one_hot(weak.argmax(1), weak.shape[1]).to(weak.dtype)
-        return (weak.softmax(1).amax(1) >= self.threshold) * divergence(guess, strong)
+            return sure * divergence_from(strong, weak / self.temperature)
+        return sure * cross_entropy(strong, weak.argmax(1))  # the divergence from a label

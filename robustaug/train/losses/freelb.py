@@ -11,11 +11,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.ask import in_fp16, slopes
+from robustaug.attacks.threat import NORMS, Threat
 from robustaug.models.text_classifier import check_face
 from robustaug.registry import register
 from robustaug.rng import torch_seed, uniform_field
 from robustaug.train.loss import Loss, Memory, cross_entropy
 from robustaug.train.view import View
+
+FREE = Threat(NORMS["L2"], -torch.inf, torch.inf)
+"""Steps in the Frobenius norm over all of a text's numbers, which have no limits of their own."""
 
 
 @register("loss.freelb", modality="text", tags={"robust"})
@@ -30,8 +35,8 @@ class FreeLB(Loss):
     Attributes:
         steps: K, points that count; 1 is training on random perturbations.
         step_size: alpha, length of a step.
-        eps: radius of the ball, 0 for none, in units of the embeddings. The first point is drawn evenly from
-            [-eps, eps] a number, over the root of how many numbers a text has.
+        eps: radius of the ball, in units of the embeddings; with 0 nothing moves, and it is plain cross-entropy. The
+            first point is drawn evenly from [-eps, eps] a number, over the root of how many numbers a text has.
 
     Raises:
         TypeError: in use, a model without `embed` and `from_embeddings`, see `TextClassifier`.
@@ -53,31 +58,25 @@ class FreeLB(Loss):
         check_face(self.name, model)
         face: Any = model
         embedded, mask = face.embed(view.x)
-        there = mask[..., None].to(embedded.dtype)
+        radius, length = (embedded.new_full((len(view),), size) for size in (self.eps, self.step_size))
+        there = mask[..., None].expand_as(embedded)
+        ball = FREE.around(torch.zeros_like(embedded), radius.double(), there)
         numbers = (mask.sum(1) * embedded.shape[2]).clamp_min(1)  # of each text
         keys = view.keys.fold("freelb")
         # row by row, so that a text's draw does not depend on the longest one of its batch
         drawn = uniform_field(keys.rows(), tuple(embedded.shape[1:])).to(embedded)
-        delta = there * self.eps * (2 * drawn - 1) / numbers.to(embedded.dtype).sqrt()[:, None, None]
+        delta = ball.masked(self.eps * (2 * drawn - 1) / numbers.to(embedded.dtype).sqrt()[:, None, None])
         target = view.y if view.target is None else view.target
         seed = int(keys.bits()[0, 0])
         total = embedded.new_zeros(len(view), dtype=torch.float32)
         for step in range(self.steps):
             delta = delta.detach().requires_grad_()
             with torch_seed(seed, embedded.device):
-                losses = cross_entropy(face.from_embeddings(embedded + delta, mask), target)
+                logits = face.from_embeddings(embedded + delta, mask).float()
+            losses = cross_entropy(logits, target)
             total = total + losses / self.steps
             if step < self.steps - 1:
-                [slope] = torch.autograd.grad(losses.sum(), delta, retain_graph=True)
-                delta = self._climbed(delta.detach(), slope * there)
+                slope = slopes(losses, logits, delta, in_fp16(delta.device), retain_graph=True)
+                assert slope is not None  # the logits are those of the moved embeddings
+                delta = ball.climb(delta.detach(), slope, length)
         return total
-
-    def _climbed(self, delta: Tensor, slope: Tensor) -> Tensor:
-        """Return delta (B, L, D) after a step of steepest ascent, projected to the ball."""
-        delta = delta + self.step_size * slope / _length(slope).clamp_min(1e-20)
-        return delta * (self.eps / _length(delta).clamp_min(1e-20)).clamp_max(1.0)
-
-
-def _length(delta: Tensor) -> Tensor:
-    """Return the Frobenius norm of each text's numbers, (B, 1, 1)."""
-    return torch.linalg.vector_norm(delta, dim=(1, 2), keepdim=True)

@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.ask import require_slope
+from robustaug.attacks.ask import in_fp16, require_slope, slopes
+from robustaug.attacks.threat import NORMS
 from robustaug.registry import register
-from robustaug.rng import uniform_field
 from robustaug.train.loss import Loss, Memory, cross_entropy
 from robustaug.train.view import View
 
@@ -47,8 +47,9 @@ class GradAlign(Loss):
 
     def turn(self, model: nn.Module, view: View) -> Tensor:
         """Return 1 - cos of the gradients at the samples and beside them, (B,) float64 in [0, 2]."""
-        draw = uniform_field(view.keys.fold("grad_align").rows(), view.x.shape[1:]).to(view.x)
-        here, beside = (_slope(model, x, view) for x in (view.x, view.x + view.eps * (2 * draw - 1)))
+        eps = torch.full((len(view),), view.eps, device=view.x.device)
+        eta = NORMS["Linf"].random(view.keys.fold("grad_align"), view.x.shape[1:], eps).to(view.x)
+        here, beside = (_slope(model, x, view) for x in (view.x, view.x + eta))
         lengths = here.square().sum(1) * beside.square().sum(1)
         cosine = (here * beside).sum(1) / lengths.clamp_min(1e-200).sqrt()
         return torch.where(lengths > 0, 1 - cosine, 0.0)
@@ -57,7 +58,9 @@ class GradAlign(Loss):
 def _slope(model: nn.Module, x: Tensor, view: View) -> Tensor:
     """Return the loss's gradient at x, (B, D) float64, which has a gradient itself."""
     leaf = x.detach().clone().requires_grad_()
-    losses = cross_entropy(model(leaf), view.y if view.target is None else view.target)
+    logits = model(leaf).float()
+    losses = cross_entropy(logits, view.y if view.target is None else view.target)
     require_slope(losses)
-    [grad] = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+    grad = slopes(losses, logits, leaf, in_fp16(leaf.device), create_graph=True)
+    assert grad is not None
     return grad.flatten(1).double()  # squares of small gradients are 0 in float32

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.tpgd import divergence
+from robustaug.attacks.losses import divergence_from
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.registry import read_spec, register
@@ -74,7 +74,7 @@ class Hat(Loss):
         clean, attacked = model(view.x), model(view.x_adv)
         beyond = model(view.x + self.reach * (x_adv - view.x))
         losses = cross_entropy(clean, view.y if view.target is None else view.target)
-        return losses + self.beta * divergence(attacked, clean) + self.gamma * cross_entropy(beyond, seen)
+        return losses + self.beta * divergence_from(attacked, clean) + self.gamma * cross_entropy(beyond, seen)
 
     @cached_property
     def _loaded(self) -> Classifier:

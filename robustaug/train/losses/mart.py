@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustaug.attacks.tpgd import divergence
+from robustaug.attacks.losses import divergence_from
 from robustaug.registry import register
 from robustaug.train.loss import Loss, Memory
 from robustaug.train.view import View
@@ -51,4 +51,4 @@ class Mart(Loss):
         clean, attacked = model(view.x), model(view.x_adv)
         shares = view.soft(clean.shape[1])
         unlikely = 1 - (shares * clean.float().softmax(1)).sum(1)
-        return self.of(attacked, view, memory) + self.beta * unlikely * divergence(attacked, clean)
+        return self.of(attacked, view, memory) + self.beta * unlikely * divergence_from(attacked, clean)

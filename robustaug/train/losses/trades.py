@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from robustaug.attacks.tpgd import divergence
+from robustaug.attacks.losses import divergence_from
 from robustaug.registry import register
 from robustaug.train.loss import Loss, Memory, cross_entropy
 from robustaug.train.view import View
@@ -39,6 +39,5 @@ class Trades(Loss):
 
     def __call__(self, model: nn.Module, view: View, memory: Memory) -> Tensor:
         clean, attacked = model(view.x), model(view.x_adv)
-        return cross_entropy(clean, view.y if view.target is None else view.target) + self.beta * divergence(
-            attacked, clean
-        )
+        losses = cross_entropy(clean, view.y if view.target is None else view.target)
+        return losses + self.beta * divergence_from(attacked, clean)

@@ -11,9 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from robustaug.attacks.losses import divergence_from
+from robustaug.attacks.threat import NORMS
 from robustaug.registry import register
 from robustaug.rng import Keys, normal_field
-from robustaug.train.loss import Loss, Memory, divergence
+from robustaug.train.loss import Loss, Memory
 from robustaug.train.view import View
 
 
@@ -68,7 +70,7 @@ class VirtualAdversarial(Loss):
         step = float(self.eps) * worst_direction(model, x, keys.fold("vat"), float(self.xi), self.iterations)
         # one pass for both, so that batch statistics are theirs together and do not make the difference
         before, after = model(torch.cat([x, x + step])).float().chunk(2)
-        losses = self.weight * divergence(before.detach().softmax(1), after)
+        losses = self.weight * divergence_from(after, before.detach())
         if self.entropy:
             losses = losses + self.entropy * -(before.softmax(1) * before.log_softmax(1)).sum(1)
         return losses
@@ -80,23 +82,19 @@ def worst_direction(model: nn.Module, x: Tensor, keys: Keys, xi: float, iteratio
     Power iteration on the Hessian of the divergence, whose product with a direction is the slope at xi times it:
     Miyato et al. 2018, equations 14 to 17. Zero where there is no slope. The model is left in the mode it was in.
     """
-    direction = _unit(normal_field(keys.rows(), x.shape[1:]).to(x.dtype))
+    unit = NORMS["L2"].steepest
+    direction = unit(normal_field(keys.rows(), x.shape[1:]).to(x.dtype))
     mode = model.training
     model.eval()  # no statistics of points that are only looked at
     try:
         # differences of 1e-2 would drown in half precision
         with torch.autocast(x.device.type, enabled=False):
             with torch.no_grad():
-                expected = model(x).softmax(1)
+                before = model(x)
             for _ in range(iterations):
                 direction.requires_grad_()
-                grown = divergence(expected, model(x + xi * direction)).sum()
-                direction = _unit(torch.autograd.grad(grown, direction)[0])
+                grown = divergence_from(model(x + xi * direction), before).sum()
+                direction = unit(torch.autograd.grad(grown, direction)[0])
     finally:
         model.train(mode)
     return direction
-
-
-def _unit(x: Tensor) -> Tensor:
-    length = x.flatten(1).norm(dim=1).clamp_min(1e-30)
-    return x / length.reshape(-1, *[1] * (x.ndim - 1))

@@ -90,3 +90,18 @@ def test_a_model_without_embeddings_is_refused():
 def test_wrong_parameters_are_named(params, message):
     with pytest.raises(ValueError, match=message):
         FreeLB(**params)
+
+
+def test_slopes_too_small_for_fp16_move_embeddings_in_it(model):
+    """Of a model that is sure by 20: its slopes are near 1e-9, and fp16 holds nothing below 6e-8."""
+    with torch.no_grad():
+        model.module.head.bias += torch.tensor([20.0, 0])
+    y, ends, answer = torch.zeros(3, dtype=torch.int64), [], model.from_embeddings
+    model.from_embeddings = lambda embedded, mask: ends.append(embedded.detach()) or answer(embedded, mask)
+    for fp16 in (False, True):
+        with torch.autocast("cpu", torch.float16, enabled=fp16):
+            FreeLB(steps=2, eps=1.0, step_size=0.5)(model, view(y=y), {})
+    start, exact, same_start, found = ends
+    assert torch.equal(start, same_start)
+    assert torch.allclose((exact - start).flatten(1).norm(dim=1), torch.tensor(0.5), atol=1e-4)
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)

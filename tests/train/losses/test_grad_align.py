@@ -82,3 +82,21 @@ def test_compiled_networks_are_refused():
     settings = {"name": "r", "model": "model.small_cnn", "epochs": 1, "attack": "attack.fgsm", "compile": True}
     with pytest.raises(ConfigError, match=r"loss.grad_align differentiates twice.*set compile: false"):
         validate(settings | {"loss": "loss.grad_align"}, Recipe, "recipe")
+
+
+def test_slopes_too_small_for_fp16_turn_in_it_as_in_float32():
+    """Of a model that is sure by 20: its slopes are near 1e-9, and fp16 holds nothing below 6e-8."""
+    model, loss = network(), robustaug.create("loss.grad_align")
+    with torch.no_grad():
+        model[2].bias += torch.tensor([20.0, 0, 0])
+        model[0].weight *= 3
+    view = batch(x_adv=torch.rand(6, 4), eps=0.5)
+    view = View(view.x, torch.zeros(6, dtype=torch.int64), view.position, view.keys, x_adv=view.x_adv, eps=view.eps)
+    exact = loss.turn(model, view)
+    with torch.autocast("cpu", torch.float16):
+        found = loss.turn(model, view)
+    assert (exact > 1e-3).all()
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=5e-4)
+    [slope] = torch.autograd.grad(found.sum(), model[0].weight)
+    assert slope.isfinite().all()
+    assert slope.any()
