@@ -77,7 +77,7 @@ def score_limits(model: str, cells: list[Cell]) -> list[str]:
     sentences: list[str] = []
     for cell in cells:
         found = {key.removesuffix("_auroc"): value for key, value in cell.metrics.items() if key.endswith("_auroc")}
-        plain = found.pop("msp", math.nan)
+        plain = found.get("msp", math.nan)
         worse = [f"{name} ({value:.3f})" for name, value in sorted(found.items()) if value < plain]
         if worse:
             sentences.append(

@@ -17,7 +17,7 @@ class Bank:
 
     def __init__(self, most: int, seed: int = 0) -> None:
         """See the class."""
-        self.most, self.seed, self.seen = most, seed, 0
+        self.most, self.seed, self.seen, self.held = most, seed, 0, 0
         self._kept: list[tuple[Tensor, Tensor]] = []  # draws (R, 2), rows (R, D)
 
     def add(self, rows: Tensor) -> None:
@@ -27,7 +27,8 @@ class Bank:
         index = torch.arange(self.seen, self.seen + len(rows))
         self._kept.append((Keys.of(self.seed, index).fold("ood.bank").bits(2), rows))
         self.seen += len(rows)
-        if sum(len(part) for _, part in self._kept) > 2 * self.most:
+        self.held += len(rows)
+        if self.held > 2 * self.most:
             self._prune()
 
     def rows(self) -> Tensor | None:
@@ -43,4 +44,4 @@ class Bank:
             number = draws[:, 0] * (1 << 31) + (draws[:, 1] >> 1)  # 63 bits: no two rows draw the same
             stay = number.argsort(stable=True)[: self.most].sort().values
             draws, rows = draws[stay], rows[stay.to(rows.device)]
-        self._kept = [(draws, rows)]
+        self._kept, self.held = [(draws, rows)], len(rows)

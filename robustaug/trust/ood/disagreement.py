@@ -33,7 +33,7 @@ class Disagreement(Score):
         Raises:
             ValueError: not three axes, or no member.
         """
-        members = torch.as_tensor(evidence.given("members", self.name)).detach().double().cpu()
+        members = evidence.tensor("members", self.name).double().cpu()
         if members.ndim != 3 or not len(members):
             raise ValueError(f"{self.name}: members must have shape (M, N, K), M >= 1, got {tuple(members.shape)}")
         log_p = members.log_softmax(dim=2)

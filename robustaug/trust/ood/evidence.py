@@ -86,20 +86,23 @@ class Evidence:
             raise ValueError(f"{name} needs the {_WORDS[what]}: give Evidence({what}=...)")
         return found
 
+    def tensor(self, what: str, name: str) -> Tensor:
+        """Return an array or tensor that the score `name` cannot do without, as a tensor that gradients stay out of."""
+        values = self.given(what, name)
+        if isinstance(values, np.ndarray) and not values.flags.writeable:
+            values = values.copy()  # torch warns of memory that must not be written, such as a Parquet column's
+        return torch.as_tensor(values).detach()
+
     def rows(self, what: str, name: str) -> Tensor:
         """Return logits or features as a floating tensor of at least float32.
 
         Raises:
             ValueError: left out, or another rank.
         """
-        values = self.given(what, name)
-        if isinstance(values, np.ndarray) and not values.flags.writeable:
-            values = values.copy()  # torch warns of memory that must not be written, such as a Parquet column's
-        tensor = torch.as_tensor(values).detach()
+        tensor = self.tensor(what, name)
         if tensor.ndim != 2 or tensor.shape[1] < 1:
-            raise ValueError(
-                f"{what} must have shape (N, {'K' if what == 'logits' else 'D'}), got {tuple(tensor.shape)}"
-            )
+            wanted = "K" if what == "logits" else "D"
+            raise ValueError(f"{what} must have shape (N, {wanted}), got {tuple(tensor.shape)}")
         return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 

@@ -80,7 +80,7 @@ class Mahalanobis(Score):
     def learn(self, batch: Evidence) -> None:
         """Take in training features (R, D) and labels (R,)."""
         features = self._training_features(batch)
-        labels = torch.as_tensor(batch.given("labels", self.name))
+        labels = batch.tensor("labels", self.name)
         if len(labels) != len(features):
             raise ValueError(f"{self.name}: features and labels must be as many, got {len(features)}, {len(labels)}")
         if len(features):

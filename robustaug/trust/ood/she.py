@@ -39,7 +39,7 @@ class StoredPatterns(Score):
         """Take in training features (R, D), logits (R, K) and labels (R,)."""
         features = self._training_features(batch).double().cpu()
         logits = batch.rows("logits", self.name).cpu()
-        labels = torch.as_tensor(batch.given("labels", self.name)).cpu()
+        labels = batch.tensor("labels", self.name).cpu()
         if self._sums is None:
             self._sums = features.new_zeros(logits.shape[1], features.shape[1])
             self._counts = features.new_zeros(logits.shape[1], 1)

@@ -80,8 +80,9 @@ class VirtualLogit(Score):
         mean, around_mean, _ = self._moments.covariances()
         _, vectors = torch.linalg.eigh(around_mean + torch.outer(mean - origin, mean - origin))
         residual = vectors[:, : width - dim]  # eigenvalues ascend
-        lengths = ((rows.double() - origin) @ residual).norm(dim=1)
-        if not lengths.sum() > 0:
+        centred = rows.double() - origin
+        lengths = (centred @ residual).norm(dim=1)
+        if lengths.sum() <= width * torch.finfo(torch.float64).eps * centred.norm(dim=1).sum():  # rounding alone
             raise ValueError(f"{self.name}: {dim} directions hold all training features; set a smaller dim")
         alpha = head.logits(rows).amax(dim=1).sum() / lengths.sum()
         self.state = {"origin": origin, "residual": residual.contiguous(), "alpha": alpha}
