@@ -22,7 +22,7 @@ class Disagreement(Score):
 
     It is the entropy of the mean prediction less the mean entropy: what the members do not agree on, not what all of
     them are unsure of.
-    Source: Lakshminarayanan, Pritzel and Blundell 2017, arXiv 1612.01474, section 3.5, divided by M.
+    Source: Lakshminarayanan, Pritzel and Blundell 2017, arXiv 1612.01474: their disagreement, divided by M.
     """
 
     needs = frozenset({"members"})

@@ -105,7 +105,7 @@ def aurc(score: Any, correct: Any) -> float:
 
     Samples of equal score are answered in random order, and the mean over all such orders is returned. 0 is best; the
     overall share of wrong answers is what a score without information gets.
-    Source: Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3.
+    Source: Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206.
 
     >>> round(aurc([0.9, 0.8, 0.7, 0.1], [1, 0, 1, 0]), 6)  # (0 + 1/2 + 1/3 + 2/4) / 4
     0.333333

@@ -123,7 +123,7 @@ class RelativeMahalanobis(Mahalanobis):
 
     What is far from every class and as far from all data, such as noise in features that say nothing of the class,
     counts no more. Covariances as in `ood.mahalanobis`.
-    Source: Ren et al. 2021, arXiv 2106.09022, equations 3 and 4.
+    Source: Ren et al. 2021, arXiv 2106.09022.
     """
 
     keeps = frozenset({"means", "whiten", "mean", "whiten_all"})

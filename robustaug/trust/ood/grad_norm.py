@@ -22,7 +22,7 @@ class GradientNorm(Score):
 
     In closed form: the L1 norm of the features times sum |p - 1/K| / T, with p the softmax of logits / T. No
     gradient is computed.
-    Source: Huang, Geng and Li 2021, arXiv 2110.00218, equations 4, 8 and 9; last layer and T = 1 as published.
+    Source: Huang, Geng and Li 2021, arXiv 2110.00218; last layer and T = 1 as published.
 
     Attributes:
         temperature: T > 0.

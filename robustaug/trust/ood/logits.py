@@ -63,12 +63,11 @@ class GeneralizedEntropy(Score):
     """Minus the generalized entropy of the likeliest classes: -sum p^gamma (1 - p)^gamma, at most 0.
 
     1 - p is taken from the other logits and not from p, so a confidence of 1 - 1e-30 still differs from 1.
-    Source: Liu, Lochman and Zach, "GEN: Pushing the limits of softmax-based out-of-distribution detection", CVPR
-    2023, equations 3 and 4.
+    Source: Liu, Lochman and Zach, "GEN: Pushing the limits of softmax-based out-of-distribution detection", CVPR 2023.
 
     Attributes:
         gamma: in (0, 1); 0.1 as published.
-        top: how many of the likeliest classes count, >= 1; all where there are fewer. 100 as published.
+        top: how many of the likeliest classes count, >= 1; all where there are fewer. 100 as published for ImageNet.
     """
 
     gamma: float = 0.1

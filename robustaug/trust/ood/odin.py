@@ -26,7 +26,7 @@ class Odin(Score):
     The step is eps in the units of the model's input, [0, 1], and may leave that range, as published. It costs one
     backward and one more forward pass.
     Source: Liang, Li and Srikant 2018, arXiv 1706.02690, equations 1 and 2; T = 1000 and eps = 0.0014 as published
-    for CIFAR-10, chosen there on foreign data.
+    for a DenseNet on CIFAR-10, chosen there on foreign data.
 
     Attributes:
         temperature: T > 0.

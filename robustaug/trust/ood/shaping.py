@@ -27,7 +27,7 @@ from robustaug.trust.ood.score import Score, judged
 class Rectified(Score):
     """Energy after activations above a percentile of the training activations are cut off there.
 
-    Source: Sun, Guo and Li 2021 (ReAct, arXiv 2111.12797), section 3; the 90th percentile as published, section 4.
+    Source: Sun, Guo and Li 2021 (ReAct, arXiv 2111.12797), section 3; the 90th percentile as published.
 
     Attributes:
         percentile: in (0, 100], of all activations of all training samples together.
@@ -78,7 +78,7 @@ class Rectified(Score):
 class Shaped(Score):
     """Energy after each sample's smallest activations are set to 0 and the others changed.
 
-    Source: Djurisic et al. 2023, arXiv 2209.09858, section 2, algorithms 1 to 3; defaults as published for ImageNet.
+    Source: Djurisic et al. 2023, arXiv 2209.09858, algorithms 1 to 3; defaults as published for ImageNet.
 
     Attributes:
         variant: "p" leaves the others as they are; "b" sets each to their share of the sum before; "s" scales them by

@@ -24,7 +24,7 @@ class StoredPatterns(Score):
     A class's pattern is the mean feature of its training samples that the model gets right. A class without any has
     no pattern, and what is predicted to be of it scores 0.
     Source: Zhang et al., "Out-of-distribution detection based on in-distribution data patterns memorization with
-    modern Hopfield energy", ICLR 2023, equation 8, the simplified Hopfield energy.
+    modern Hopfield energy", ICLR 2023: the simplified energy.
     """
 
     needs = frozenset({"logits", "features"})

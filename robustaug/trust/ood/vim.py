@@ -30,8 +30,8 @@ class VirtualLogit(Score):
     Source: Wang et al. 2022, arXiv 2203.10807, section 4.
 
     Attributes:
-        dim: of the subspace, >= 0 and < D. Left out as published, section 5: 1000 of 2048 features or more, 512 of 768
-            or more; half of fewer, as published for none.
+        dim: of the subspace, >= 0 and < D. Left out: 1000 of 2048 features or more and 512 of 768 or more, as the
+            authors take; half of fewer.
         bank: training samples that alpha is taken from at most; of more, a seeded random choice. The eigenvectors are
             of all.
         seed: of that choice.
