@@ -78,7 +78,12 @@ class Cosine(torch.nn.Linear):
     ("last", "train", "missing", "reason"),
     [
         (torch.nn.Linear(20, 10), False, {"knn", "mahalanobis", "vim", "react", "she"}, "no training data was given"),
-        (Cosine(20, 10), True, {"vim", "react", "ash", "grad_norm"}, "no linear function of its features"),
+        (
+            Cosine(20, 10),
+            True,
+            {"vim", "react", "ash", "grad_norm"},
+            "not what its last nn.Linear makes of its features",
+        ),
         (torch.nn.Linear(20, 10).requires_grad_(False), True, set(), ""),
     ],
 )

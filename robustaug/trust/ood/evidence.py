@@ -149,7 +149,7 @@ def lacking(needs: Collection[str], model: Classifier, x: Any) -> str:
     if not {"features", "head"}.isdisjoint(needs) and found.features is None:
         return f"model {model.name!r} shows no features"
     if "head" in needs and not _linear(found):
-        return f"the logits of model {model.name!r} are no linear function of its features"
+        return f"the logits of model {model.name!r} are not what its last nn.Linear makes of its features"
     if "inputs" in needs and not _differentiable(model, x):
         return f"no gradient of model {model.name!r} can be followed to its inputs"
     if "members" in needs and found.members is None:

@@ -37,8 +37,12 @@ X = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
         (nn.Identity(), {"logits"}, ""),
         (nn.Identity(), {"features"}, "model 'Identity' shows no features"),
         (Cosine(6, 3), {"features"}, ""),
-        (Cosine(6, 3), {"features", "head"}, "are no linear function of its features"),
-        (nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Linear(3, 3), nn.AvgPool1d(3), nn.Flatten()), {"head"}, "linear"),
+        (Cosine(6, 3), {"features", "head"}, "are not what its last nn.Linear makes of"),
+        (
+            nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Linear(3, 3), nn.AvgPool1d(3), nn.Flatten()),
+            {"head"},
+            "last nn.Linear",
+        ),
         (Deaf(), {"inputs", "model"}, "no gradient of model 'Deaf' can be followed"),
         (nn.Linear(6, 3), {"members"}, "is no ensemble"),
     ],
@@ -93,3 +97,15 @@ def test_thousands_of_classes_are_learned_in_memory_of_their_means():
     near, far = look(torch.arange(50)), ood.Evidence(features=20 * torch.ones(1, width))
     assert scores[0].score(near).min() > -200  # eight features around the right mean, of two samples
     assert scores[0].score(far).max() < -1000
+
+
+def test_twins_are_an_ensemble_of_two():
+    twins = robustaug.create("model.twins", of={"model.small_cnn": {"width": 4}}).eval()
+    x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = ood.observe(twins, x, ("members", "features"))
+    assert found.members.shape == (2, 5, 10)
+    assert torch.allclose(found.members.mean(dim=0), found.logits, atol=1e-6)
+    assert torch.equal(found.features, twins.features(x))
+    assert (robustaug.create("ood.disagreement").score(found) < 0).all()
+    assert ood.lacking({"members"}, twins, x) == ""
+    assert "not what its last nn.Linear makes" in ood.lacking({"head"}, twins, x)
