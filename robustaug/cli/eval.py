@@ -16,7 +16,7 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A registered model; a robustaug checkpoint knows its own.")] = None,
     validation: Annotated[str | None, typer.Option(help="Held-out data for temperature scaling.")] = None,
-    train: Annotated[str | None, typer.Option(help="Training data for nearest-neighbour scores.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training data for scores that learn from it.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(help="A limit, such as min_robust_accuracy=0.4; repeatable.")
     ] = None,

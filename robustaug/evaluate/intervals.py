@@ -15,6 +15,7 @@ from scipy.stats import binom
 
 from robustaug.evaluate import summary
 from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.statistics import (
@@ -25,6 +26,7 @@ from robustaug.evaluate.statistics import (
     wilson,
 )
 from robustaug.trust.calibration import reliability
+from robustaug.trust.ood.figures import FIGURES
 
 _RESAMPLES = 10_000
 _KNOWN_ACCEPTED = 0.95
@@ -40,7 +42,8 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et al.
     2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
-    FPR95 from the interval of the threshold and that of the share; medians from order statistics; means from a
+    FPR95 from the interval of the threshold and that of the share; AUPR and AURC
+    as in `detection_interval`; medians from order statistics; means from a
     bootstrap; ECE from the normal law, its lower end moved by what chance adds to it at most.
 
     Args:
@@ -151,22 +154,27 @@ class _Figures:
 
     def _foreign(self, name: str) -> Interval | None:
         cells = self.kinds.get("ood", [])
-        for figure, interval in (("auroc", auroc_interval), ("fpr95", _fpr95)):
+        for figure in FIGURES:
             if not name.endswith(f"_{figure}"):
                 continue
             wanted = name.removesuffix(f"_{figure}")
             pairs = [(c, s) for c in cells for s in _scores(c, figure) if wanted == f"{c.scenario}_{s}"]
             if wanted == "ood":
                 pairs = [(c, summary.named_score(_scores(c, figure))) for c in cells]
-            each = [self._apart(cell, f"score_{score}", interval) for cell, score in pairs]
+            each = [self._apart(cell, f"score_{score}", figure) for cell, score in pairs]
             if each and None not in each:
                 return _averaged(each)  # type: ignore[arg-type]
         return None
 
-    def _apart(self, cell: Cell, column: str, interval: Callable[..., Interval]) -> Interval | None:
-        [known], [foreign] = self._samples(self.kinds["clean"][0], column), self._samples(cell, column)
+    def _apart(self, cell: Cell, column: str, figure: str) -> Interval | None:
+        known, correct = self._samples(self.kinds["clean"][0], column, "correct")
+        [foreign] = self._samples(cell, column)
         finite = np.isfinite(known).all() and np.isfinite(foreign).all()
-        return interval(known, foreign, self.confidence) if finite and min(len(known), len(foreign)) > 1 else None
+        if not finite or min(len(known), len(foreign)) < 2:
+            return None
+        if figure in ("auroc", "fpr95"):
+            return (auroc_interval if figure == "auroc" else _fpr95)(known, foreign, self.confidence)
+        return detection_interval(figure, known, foreign, correct, self.confidence)
 
     def _smoothed(self, name: str) -> Interval | None:
         cells = self.kinds.get("smoothed", [])

@@ -26,6 +26,7 @@ from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.opening import open_source
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
+from robustaug.evaluate.scores import scored
 from robustaug.evaluate.suite import Plan, make_attack
 from robustaug.models.classifier import Classifier
 from robustaug.ops.layout import IMAGES
@@ -101,17 +102,16 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
     return _ood(bench, plan, basis)
 
 
-def logits_and_features(
-    model: Classifier, source: Source, batch_size: int, device: torch.device, features: bool = False
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return logits (N, K) float32, labels (N,) and, if asked, features (N, D), all on the CPU."""
-    outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
-    with torch.inference_mode():
-        for batch in batches(source, batch_size):
-            x = source.as_input(batch.image, device)
-            outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
-    logits, labels, rows = zip(*outputs, strict=True)
-    return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
+def logits_and_labels(
+    model: Classifier, source: Source, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) float32 and labels (N,), on the CPU."""
+    rows = [
+        (torch.from_numpy(_logits(model, source.as_input(batch.image, device))), batch.label)
+        for batch in batches(source, batch_size)
+    ]
+    logits, labels = zip(*rows, strict=True)
+    return torch.cat(logits), torch.cat(labels)
 
 
 def _clean(bench: Bench) -> Measured:
@@ -119,7 +119,7 @@ def _clean(bench: Bench) -> Measured:
     for batch in batches(bench.test, bench.batch_size):
         x = bench.test.as_input(batch.image, bench.device)
         logits = _logits(bench.model, x)
-        rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
+        rows.append(_judged(batch, logits) | {"logits": logits} | scored(bench.model, bench.scores, x))
     samples = _stack(rows)
     metrics = _figures(samples)
     if bench.temperature is not None:
@@ -331,15 +331,14 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     after: list[Tensor] = []
     for batch in _batches(bench, plan, foreign):
         x = foreign.as_input(batch.image, bench.device)
-        rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
+        rows.append({"index": batch.index.numpy()} | scored(bench.model, bench.scores, x))
         if foreign.layout is IMAGES:
             _keep(after, batch.image, bench.examples)
     samples = _stack(rows)
     metrics: dict[str, float] = {}
     for name in bench.scores:
-        known, other = clean[f"score_{name}"], samples[f"score_{name}"]
-        metrics[f"{name}_auroc"] = float(ood.auroc(known, other))
-        metrics[f"{name}_fpr95"] = float(ood.fpr_at_tpr(known, other))
+        found = ood.detection(clean[f"score_{name}"], samples[f"score_{name}"], clean["correct"])
+        metrics |= {f"{name}_{figure}": value for figure, value in found.items()}
     return Measured(samples, metrics, _examples(after=after), len(samples["index"]))
 
 
@@ -373,18 +372,6 @@ def _judged(batch: Batch, logits: np.ndarray) -> Columns:
         "nll": -log_p[np.arange(len(label)), label],
         "brier": ((np.exp(log_p) - np.eye(logits.shape[1])[label]) ** 2).sum(axis=1),
     }
-
-
-def _scored(bench: Bench, x: Any, logits: np.ndarray) -> Columns:
-    columns: Columns = {}
-    features: Tensor | None = None
-    for name, score in bench.scores.items():
-        if score.needs == "features" and features is None:
-            with torch.inference_mode():
-                features = bench.model.features(x).cpu()
-        values = score.score(features if score.needs == "features" else torch.from_numpy(logits))
-        columns[f"score_{name}"] = np.asarray(values, dtype=np.float64)
-    return columns
 
 
 def _figures(samples: Columns) -> dict[str, float]:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.scores import short_name
 from robustaug.evaluate.suite import Suite
+from robustaug.trust.ood.figures import FIGURES
 
 SMOOTHED = ("accuracy", "abstained", "mean_radius")
 """Figures of a smoothed model."""
@@ -44,8 +46,8 @@ def figures(records: Records, model: str) -> dict[str, float]:
     `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
-    `<source>_<score>_fpr95`, ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the
-    first score there is); worst_cohort_accuracy.
+    and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
+    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -78,8 +80,8 @@ def figure_names(suite: Suite) -> set[str]:
         elif plan.kind == "smoothed":
             names |= {f"{plan.scenario}_{figure}" for figure in SMOOTHED}
         elif plan.kind == "ood":
-            scores = [score.removeprefix("ood.") for score in suite.scores]
-            names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in ("auroc", "fpr95")}
+            scores = [short_name(spec) for spec in suite.scores]
+            names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in FIGURES}
     return names
 
 
