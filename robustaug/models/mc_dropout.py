@@ -40,7 +40,9 @@ def mc_dropout(of: Any, draws: int = 16, seed: int = 0) -> Classifier:
     """
     check_count("model.mc_dropout", "draws", draws)
     model = part("model.mc_dropout", of, seed)
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+    layers = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.modules.dropout._DropoutNd)
+    ]
     other = [name for name, layer in layers if not isinstance(layer, (nn.Dropout, *_WHOLE_CHANNELS))]
     if other:
         raise ValueError(f"model.mc_dropout: layer {other[0]!r} of {model.name} is alpha dropout, which it cannot draw")

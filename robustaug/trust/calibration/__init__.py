@@ -1,4 +1,4 @@
-"""Calibration: does a model that says 80 % come true in 80 % of cases? Figures, and scalings fitted on held-out data."""
+"""Calibration: does a model that says 80 % come true in 80 % of cases? Figures, and scalings fitted to held-out data."""
 
 from robustaug.trust.calibration.bins import Binning, Reliability, ece_from_confidence, reliability
 from robustaug.trust.calibration.figures import (
@@ -12,6 +12,7 @@ from robustaug.trust.calibration.figures import (
     nll,
 )
 from robustaug.trust.calibration.predictions import Predictions, Tally, predictions
+from robustaug.trust.calibration.scalings import fit_scaling
 from robustaug.trust.calibration.temperature import TEMPERATURE_BOUNDS, fit_temperature
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "classwise_ece_of",
     "ece",
     "ece_from_confidence",
+    "fit_scaling",
     "fit_temperature",
     "nll",
     "predictions",
