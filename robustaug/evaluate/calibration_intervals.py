@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from robustaug.evaluate.statistics import Interval, wilson
 from robustaug.rng import Keys
 from robustaug.trust import calibration
-from robustaug.trust.calibration.predictions import COUNT, SUM_P, SUM_Y, Tally, checked, groups_of
+from robustaug.trust.calibration.tally import COUNT, SUM_P, SUM_Y, Tally, checked, groups_of
 
 GROUPS = 256
 _SIGNS = 0.1  # the share of the chance of error that is spent on the signs of gaps

@@ -24,7 +24,7 @@ from scipy.special import softmax
 
 from robustaug import atomic
 from robustaug.rng import Keys
-from robustaug.trust.calibration.predictions import checked, finite_logits
+from robustaug.trust.calibration.tally import checked, finite_logits
 
 METHODS = ("lac", "aps", "raps")
 METADATA_KEY = "robustaug_conformal"

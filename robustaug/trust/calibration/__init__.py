@@ -11,7 +11,7 @@ from robustaug.trust.calibration.figures import (
     ece,
     nll,
 )
-from robustaug.trust.calibration.predictions import Predictions, Tally, predictions
+from robustaug.trust.calibration.tally import Predictions, Tally, predictions
 from robustaug.trust.calibration.scalings import fit_scaling
 from robustaug.trust.calibration.temperature import TEMPERATURE_BOUNDS, fit_temperature
 

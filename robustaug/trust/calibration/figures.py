@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustaug.trust.calibration.bins import Binning, ece_from_confidence
-from robustaug.trust.calibration.predictions import COUNT, SUM_P, SUM_PP, SUM_PY, SUM_Y, Tally, checked, predictions
+from robustaug.trust.calibration.tally import COUNT, SUM_P, SUM_PP, SUM_PY, SUM_Y, Tally, checked, predictions
 
 
 class BrierParts(NamedTuple):

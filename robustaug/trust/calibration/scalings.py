@@ -25,7 +25,7 @@ from robustaug.models.scaling import (
     log_odds,
 )
 from robustaug.registry import did_you_mean
-from robustaug.trust.calibration.predictions import finite_logits
+from robustaug.trust.calibration.tally import finite_logits
 from robustaug.trust.calibration.temperature import fit_temperature
 
 _WEIGHTS, _BIASES = (0.0, 100.0), (-100.0, 100.0)
@@ -82,7 +82,14 @@ def _vector(logits: np.ndarray, labels: np.ndarray) -> VectorScaling:
         return float(value), np.concatenate([(error * logits).sum(axis=0), error.sum(axis=0)]) / n
 
     bounds = [_WEIGHTS] * classes + [_BIASES] * classes
-    found = _minimum(loss, np.concatenate([np.ones(classes), np.zeros(classes)]), bounds, "vector scaling")
+    found = _minimum(loss, np.concatenate([np.ones(classes), np.zeros(classes)]), bounds)
+    if ((logits * found[:classes] + found[classes:]).argmax(axis=1) == labels).all():
+        warnings.warn(
+            f"vector scaling has no best value: all {n} samples are classified correctly, so ever more confidence "
+            "lowers the loss; give more held-out data",
+            UserWarning,
+            stacklevel=3,
+        )
     return VectorScaling(found[:classes], found[classes:] - found[classes:].mean())
 
 
@@ -102,7 +109,7 @@ def _sigmoid(odds: np.ndarray, positive: np.ndarray) -> np.ndarray:
         error = (expit(z) - target) / len(odds)
         return float((np.logaddexp(0, z) - target * z).mean()), np.array([error @ odds, error.sum()])
 
-    return _minimum(loss, np.array([1.0, 0.0]), [_BIASES, _BIASES], "Platt scaling")
+    return _minimum(loss, np.array([1.0, 0.0]), [_BIASES, _BIASES])
 
 
 def _isotonic(logits: np.ndarray, labels: np.ndarray) -> IsotonicScaling:
@@ -119,17 +126,8 @@ def _positives(labels: np.ndarray, classes: int) -> list[np.ndarray]:
     return [labels == k for k in ([1] if classes == 2 else range(classes))]
 
 
-def _minimum(loss: Any, start: np.ndarray, bounds: list[tuple[float, float]], what: str) -> np.ndarray:
-    """Return where a smooth convex loss is least; warn where it still falls at a bound."""
-    found: Any = minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9}
-    )
-    low, high = np.array(bounds).T
-    if ((found.x == high) | ((found.x == low) & (low < 0))).any():
-        warnings.warn(
-            f"{what} has no best value: ever more confidence lowers the loss, as where every sample is right; it "
-            "stays at its bounds",
-            UserWarning,
-            stacklevel=4,
-        )
+def _minimum(loss: Any, start: np.ndarray, bounds: list[tuple[float, float]]) -> np.ndarray:
+    """Return where a smooth convex loss is least within bounds, which only numbers without a best value reach."""
+    options = {"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9}
+    found: Any = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return found.x

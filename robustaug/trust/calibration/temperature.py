@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from robustaug.trust.calibration.predictions import finite_logits
+from robustaug.trust.calibration.tally import finite_logits
 
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 
