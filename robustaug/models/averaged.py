@@ -52,7 +52,7 @@ def answers_of(model: nn.Module, x: Tensor) -> Tensor:
         ValueError: another model.
     """
     if not isinstance(model, Classifier) or not isinstance(model.module, Averaged):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 (another model of the right type is needed)
             f"{getattr(model, 'name', type(model).__name__)} gives one answer; several are needed: model.ensemble, "
             "model.mc_dropout or model.augmented"
         )
@@ -67,7 +67,9 @@ def part(name: str, of: Any, seed: int) -> Classifier:
     """
     model = seeded(of, seed)
     if isinstance(model, TextClassifier):
-        raise ValueError(f"{name} takes models of tensors, {model.name!r} takes texts; use it alone")
+        raise ValueError(  # noqa: TRY004
+            f"{name} takes models of tensors, {model.name!r} takes texts; use it alone"
+        )
     return model
 
 

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import beta
 
+LOOKS = 32
+"""Thresholds that are tried."""
+
 
 class Selection(NamedTuple):
     """A threshold for confidence; samples strictly above it are answered, the others are for a human.
 
     Attributes:
-        threshold: of the confidence, or any score that is higher for surer samples.
+        threshold: of the confidence, or any score that is higher for surer samples; -inf where all may be answered.
         answered: share of the held-out samples above it.
         risk: share of these that was wrong.
         bound: the error rate among answered samples is at most this, but with probability `delta`.
@@ -40,11 +43,14 @@ class Selection(NamedTuple):
 def select_for_risk(confidence: Any, correct: Any, rate: float, delta: float = 0.05) -> Selection:
     """Return the lowest threshold found at which the error rate of answered samples stays below `rate`.
 
-    A search by halves over the held-out confidences; at each threshold looked at, the exact upper bound of Clopper
-    and Pearson 1934 is taken at level delta / ceil(log2 N), as so many are looked at. Samples strictly above a
-    threshold are counted: these are independent of it given how many they are. The promise holds for samples drawn
-    as the held-out ones were, not under shift.
-    Source: Geifman and El-Yaniv 2017, arXiv 1705.08500, algorithm 2.
+    Thresholds are tried at `LOOKS` evenly spread ranks of the held-out confidences, chosen before any answer is looked
+    at. Given a threshold at such a rank, the samples strictly above it are independent draws of those that will be
+    answered, so the exact upper bound of Clopper and Pearson 1934 holds for them; at level delta / `LOOKS` it holds at
+    all thresholds at once, and the lowest one within the rate is taken. The promise is for samples drawn as the
+    held-out ones were, not under shift.
+    Source: Geifman and El-Yaniv 2017, arXiv 1705.08500, for the bound; they search by halves, where what is looked at
+    next depends on the answers before. Correcting for a fixed list instead: Angelopoulos et al. 2021, arXiv 2110.01052,
+    section 3.
 
     Args:
         confidence: (N,) finite, numpy or torch; of held-out samples.
@@ -56,8 +62,8 @@ def select_for_risk(confidence: Any, correct: Any, rate: float, delta: float = 0
         ValueError: an option out of range, unequal lengths, values that are not finite, or no threshold holds the rate.
 
     >>> found = select_for_risk(np.arange(1000) / 1000, np.arange(1000) >= 400, rate=0.1)
-    >>> bool(found.bound <= 0.1 < found.answered)
-    True
+    >>> found.answered, found.bound <= 0.1
+    (0.625, True)
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     correct = np.asarray(correct, dtype=np.float64)
@@ -70,26 +76,19 @@ def select_for_risk(confidence: Any, correct: Any, rate: float, delta: float = 0
         raise ValueError("confidence must be finite, and correct hold only true and false, or 1 and 0")
     n = len(confidence)
     order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.concatenate([[0.0], np.cumsum(1 - correct[order])])
-    looks = max(1, math.ceil(math.log2(n)))
-    low, high = 0, n - 1  # ranks of thresholds: `low` answers few, `high` nearly all
-    best: Selection | None = None
-    for _ in range(looks):
-        middle = (low + high + 1) // 2
-        threshold = ranked[middle]
-        kept = int(np.searchsorted(-ranked, -threshold, side="left"))  # strictly above it
-        errors = int(wrong[kept])
-        bound = float(beta.ppf(1 - delta / looks, errors + 1, kept - errors)) if errors < kept else 1.0
-        if bound <= rate:
-            if best is None or kept / n > best.answered:
-                best = Selection(float(threshold), kept / n, errors / kept, bound, rate, delta, n)
-            low = middle
-        else:
-            high = max(low, middle - 1)
-    if best is None:
-        least = math.ceil(math.log(delta / looks) / math.log1p(-rate))
+    falling = np.append(confidence[order], -np.inf)  # below the last one, where all are answered
+    wrong = np.concatenate([[0.0], np.cumsum(1 - correct[order])])
+    thresholds = falling[n * np.arange(1, LOOKS + 1) // LOOKS]
+    kept = np.searchsorted(-falling, -thresholds, side="left")  # strictly above
+    errors = wrong[kept]
+    bounds = np.where(errors < kept, beta.ppf(1 - delta / LOOKS, errors + 1, np.maximum(kept - errors, 1)), 1.0)
+    within = np.flatnonzero(bounds <= rate)
+    if not len(within):
+        least = math.ceil(math.log(delta / LOOKS) / math.log1p(-rate))
         raise ValueError(
-            f"no threshold was found that holds an error rate of {rate:g} with delta = {delta:g} on {n} held-out "
-            f"samples: at least {least} must be answered without an error; allow a higher rate, or give more samples"
+            f"no threshold holds an error rate of {rate:g} with delta = {delta:g} on {n} held-out samples: at least "
+            f"{least} must be answered without an error; allow a higher rate, or give more samples"
         )
-    return best
+    at = within[-1]
+    share, risk = float(kept[at] / n), float(errors[at] / kept[at])
+    return Selection(float(thresholds[at]), share, risk, float(bounds[at]), rate, delta, n)

@@ -19,7 +19,9 @@ from robustaug.models.scaling import (
 def test_each_against_its_formula():
     z = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(TemperatureScaling(2.0)(z), z / 2)
-    assert torch.equal(VectorScaling([1.0, 2.0, 3.0], [0.5, 0.0, 0.0])(z), z * torch.tensor([1, 2, 3]) + torch.tensor([0.5, 0, 0]))
+    assert torch.equal(
+        VectorScaling([1.0, 2.0, 3.0], [0.5, 0.0, 0.0])(z), z * torch.tensor([1, 2, 3]) + torch.tensor([0.5, 0, 0])
+    )
     p = torch.softmax(z, dim=1)
     sigmoids = torch.sigmoid(2 * torch.log(p / (1 - p)) - 1)
     found = PlattScaling([2.0] * 3, [-1.0] * 3).probabilities(z)

@@ -1,4 +1,7 @@
-"""Calibration: does a model that says 80 % come true in 80 % of cases? Figures, and scalings fitted to held-out data."""
+"""Calibration: does a model that says 80 % come true in 80 % of cases?
+
+Figures, and scalings fitted to held-out samples.
+"""
 
 from robustaug.trust.calibration.bins import Binning, Reliability, ece_from_confidence, reliability
 from robustaug.trust.calibration.figures import (
@@ -11,8 +14,8 @@ from robustaug.trust.calibration.figures import (
     ece,
     nll,
 )
-from robustaug.trust.calibration.tally import Predictions, Tally, predictions
 from robustaug.trust.calibration.scalings import fit_scaling
+from robustaug.trust.calibration.tally import Predictions, Tally, predictions
 from robustaug.trust.calibration.temperature import TEMPERATURE_BOUNDS, fit_temperature
 
 __all__ = [

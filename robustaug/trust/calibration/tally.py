@@ -15,7 +15,7 @@ from robustaug.rng import Keys
 
 _CHUNK_VALUES = 1 << 22  # logits turned to floats at once: 16 MiB
 COUNT, SUM_P, SUM_PP, SUM_Y, SUM_PY = range(5)
-"""The last axis of `Tally.table`: samples, and the sums over them of p, p^2, y and p y; y is 1 for the label, else 0."""
+"""The last axis of `Tally.table`: samples, and their sums of p, p^2, y and p y; y is 1 for the label, else 0."""
 
 
 class Predictions(NamedTuple):

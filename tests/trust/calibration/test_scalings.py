@@ -86,7 +86,9 @@ def test_vector_scaling_is_the_best_there_is():
     def loss(v):
         return -log_softmax(logits * v[:3] + np.array([0, *v[3:]]), axis=1)[np.arange(400), labels].mean()
 
-    best = minimize(loss, [1, 1, 1, 0, 0], method="Nelder-Mead", options={"maxiter": 5000, "xatol": 1e-9, "fatol": 1e-12})
+    best = minimize(
+        loss, [1, 1, 1, 0, 0], method="Nelder-Mead", options={"maxiter": 5000, "xatol": 1e-9, "fatol": 1e-12}
+    )
     found = fit_scaling("vector", logits, labels)(torch.from_numpy(logits))
     assert nll(found, labels) == pytest.approx(best.fun, abs=1e-7)
 
