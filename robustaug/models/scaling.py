@@ -77,6 +77,7 @@ class TemperatureScaling(Scaling):
     """logits / T: no prediction changes (Guo et al. 2017, arXiv 1706.04599, section 4.2)."""
 
     kind, tensors = "temperature", ("temperature",)
+    temperature: Tensor
 
     def __init__(self, temperature: Any) -> None:
         super().__init__()
@@ -137,6 +138,9 @@ class IsotonicScaling(Scaling):
     """
 
     kind, tensors = "isotonic", ("x", "y", "sizes")
+    x: Tensor
+    y: Tensor
+    sizes: Tensor
 
     def __init__(self, x: Any, y: Any, sizes: Any) -> None:
         super().__init__()
