@@ -27,7 +27,8 @@ def augmented(of: Any, by: list[Any], draws: int = 8, original: bool = True, see
 
     `model.augmented: {of: {model.checkpoint: {path: w.safetensors}}, by: [{image.horizontal_flip: {p: 0.5}}]}`.
     A view's draw follows from the seed and its number, and is the same for every sample. In training it is the model
-    alone. Gradients of attacks flow through operators that are differentiable.
+    alone. Its features are those of the last view: the input itself, where that is one. Gradients of attacks flow
+    through operators that are differentiable.
     Source: Krizhevsky et al. 2012, section 4.1; here with any operators.
 
     Args:
@@ -48,7 +49,9 @@ def augmented(of: Any, by: list[Any], draws: int = 8, original: bool = True, see
         raise ValueError(f"model.augmented: by must be operators on images or series, got {pipeline.layout.name}")
     model = part("model.augmented", of, seed)
     views = _Augmented(model, pipeline, draws, original, seed)
-    return Classifier(views, num_classes=model.num_classes, name=f"{model.name} augmented")
+    made = Classifier(views, num_classes=model.num_classes, name=f"{model.name} augmented")
+    made.encoding = model.encoding
+    return made
 
 
 class _Augmented(Averaged):
@@ -59,11 +62,11 @@ class _Augmented(Averaged):
         self.training = model.training
 
     def answers(self, x: Tensor) -> Iterator[Tensor]:
-        if self.original or self.training:
-            yield self.model(x)
         for draw in range(0 if self.training else self.draws):
             keys = Keys.of(self.seed, torch.full((len(x),), draw)).fold("model.augmented").to(x.device)
             yield self.model(self.pipeline.apply(x, self.pipeline.sample(keys)))
+        if self.original or self.training:
+            yield self.model(x)
 
     def extra_repr(self) -> str:
         return f"by={self.pipeline.spec()}, draws={self.draws}, original={self.original}, seed={self.seed}"

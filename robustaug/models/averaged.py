@@ -78,14 +78,14 @@ def ensemble(of: list[Any], seed: int = 0) -> Classifier:
     """Several networks, whose probabilities are averaged: a deep ensemble, or snapshots of one training.
 
     `model.ensemble: {of: [{model.checkpoint: {path: a.safetensors}}, {model.checkpoint: {path: b.safetensors}}]}`.
-    Its features are those of the last network.
+    Its features are those of all networks side by side.
 
     Args:
         of: the models, each as `name` or `{name: parameters}`, two at least.
         seed: of fresh weights; each network's is one more than that of the one before.
 
     Raises:
-        ValueError: fewer than two models, or with different numbers of classes.
+        ValueError: fewer than two models, or with different numbers of classes, or trained on data encoded otherwise.
     """
     if not isinstance(of, list) or len(of) < 2:
         raise ValueError(f"model.ensemble: of must be a list of two or more models, got {of!r}")
@@ -94,7 +94,25 @@ def ensemble(of: list[Any], seed: int = 0) -> Classifier:
     if len(classes) > 1:
         each = ", ".join(f"{member.name} {member.num_classes}" for member in members)
         raise ValueError(f"model.ensemble: its models must have the same number of classes, got {each}")
-    return Classifier(_Ensemble(members), num_classes=members[0].num_classes, name=f"{len(members)} networks")
+    encodings = {member.encoding for member in members if member.encoding}
+    if len(encodings) > 1:
+        raise ValueError("model.ensemble: its models were trained on samples whose numbers stood for different things")
+    made = _EnsembleClassifier(_Ensemble(members), num_classes=members[0].num_classes, name=f"{len(members)} networks")
+    made.encoding = next(iter(encodings), "")
+    return made
+
+
+class _EnsembleClassifier(Classifier):
+    @property
+    def has_features(self) -> bool:
+        return all(member.has_features for member in self._members())
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of all networks side by side, (B, S D)."""
+        return torch.cat([member.features(x) for member in self._members()], dim=1)
+
+    def _members(self) -> list[Classifier]:
+        return cast(list[Classifier], [*cast(_Ensemble, self.module).members])
 
 
 class _Ensemble(Averaged):

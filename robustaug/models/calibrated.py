@@ -46,9 +46,12 @@ def calibrated(model: Classifier, scaling: Scaling) -> Classifier:
     scaling = scaling.train(model.training)
     name = f"{model.name} calibrated"
     if isinstance(model, TextClassifier):
-        return TextClassifier(_ScaledText(model.module, scaling), model.num_classes, name)
-    mean, std = (None if value is None else value.flatten() for value in (model.mean, model.std))
-    return Classifier(_Scaled(model.module, scaling), mean, std, model.num_classes, name)  # type: ignore[arg-type]
+        made: Classifier = TextClassifier(_ScaledText(model.module, scaling), model.num_classes, name)
+    else:
+        mean, std = (None if value is None else value.flatten().tolist() for value in (model.mean, model.std))
+        made = Classifier(_Scaled(model.module, scaling), mean, std, model.num_classes, name)
+    made.encoding = model.encoding
+    return made
 
 
 class _Scaled(nn.Module):
@@ -71,9 +74,9 @@ class _ScaledText(_Scaled):
         return self.scaling(logits_of(self.module.from_embeddings(embedded, mask)))  # type: ignore[operator]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "logits_from_embeddings":
+        if name in ("from_texts", "logits_from_embeddings"):
             inner = getattr(self.module, name)
-            return lambda embedded, tokens: self.scaling(logits_of(inner(embedded, tokens)))
+            return lambda *inputs: self.scaling(logits_of(inner(*inputs)))
         if name in ("vocabulary", "embeddings", "tokens", "meet"):
             return getattr(self.module, name)
         return super().__getattr__(name)

@@ -26,7 +26,8 @@ def mc_dropout(of: Any, draws: int = 16, seed: int = 0) -> Classifier:
     """A model with dropout, used `draws` times with other units left out, whose probabilities are averaged.
 
     Which units each draw leaves out follows from the seed, the draw's number and the layer, and is the same for every
-    sample: a fixed set of thinned networks. In training it is the model with ordinary dropout.
+    sample: a fixed set of thinned networks. In training it is the model with ordinary dropout. Its features are those
+    of the last draw.
     Source: Gal and Ghahramani 2016, arXiv 1506.02142, equation 6.
 
     Args:
@@ -50,7 +51,9 @@ def mc_dropout(of: Any, draws: int = 16, seed: int = 0) -> Classifier:
         raise ValueError(f"model.mc_dropout: {model.name} has no nn.Dropout layer that leaves anything out")
     for name, layer in layers:
         model.set_submodule(name, _DrawnDropout(layer.p, isinstance(layer, _WHOLE_CHANNELS), seed, name))
-    return Classifier(_McDropout(model, draws), num_classes=model.num_classes, name=f"{model.name} mc_dropout")
+    made = Classifier(_McDropout(model, draws), num_classes=model.num_classes, name=f"{model.name} mc_dropout")
+    made.encoding = model.encoding
+    return made
 
 
 class _McDropout(Averaged):

@@ -46,8 +46,12 @@ class Scaling(nn.Module):
                 raise ValueError(f"{self.kind} scaling: {name} must be finite")
             self.register_buffer(name, tensor)
 
+    def held(self, name: str) -> Tensor:
+        """Return what was fitted, by its name among `tensors`."""
+        return cast(Tensor, getattr(self, name))
+
     def _of(self, name: str, like: Tensor) -> Tensor:
-        return cast(Tensor, getattr(self, name)).to(like.dtype)
+        return self.held(name).to(like.dtype)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return calibrated logits (B, K) of the same dtype.
@@ -204,7 +208,7 @@ def save_scaling(path: str | Path, scaling: Scaling, metadata: Mapping[str, Any]
     if path.suffix != ".safetensors":
         raise ValueError(f"scalings are written as .safetensors, got {path.name!r}")
     header = {METADATA_KEY: json.dumps({"kind": scaling.kind, "about": dict(metadata or {})})}
-    tensors = {name: cast(Tensor, getattr(scaling, name)).detach().cpu().contiguous() for name in scaling.tensors}
+    tensors = {name: scaling.held(name).detach().cpu().contiguous() for name in scaling.tensors}
     with atomic.replacing(path) as aside:
         save_file(tensors, aside, header)
 
@@ -240,7 +244,7 @@ def load_scaling(path: str | Path) -> Scaling:
 
 
 def _columns(scaling: Scaling, names: tuple[str, str]) -> int:
-    first, second = (cast(Tensor, getattr(scaling, name)) for name in names)
+    first, second = (scaling.held(name) for name in names)
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(
             f"{scaling.kind} scaling: {names[0]} and {names[1]} must have one number a class, got shapes "
