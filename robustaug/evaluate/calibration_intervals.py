@@ -5,7 +5,8 @@ A sum of |gaps| is never below 0 and leans upward by chance, so that quantiles o
 model's error of 0 nearly always. Here the gaps themselves are resampled about what was found: the true sum is no
 further from the measured one than the sum of their moves is large. That holds at 0; far from it, gaps whose sign is
 beyond doubt are let cancel each other, which keeps the interval short. The parts of the Brier score, squares of gaps,
-are smooth, so there the basic interval does: what a resample gains is taken off the figure.
+are smooth, so there the basic interval does: what a resample gains is taken off the figure. It is stretched to the
+figure itself, which with many classes is by chance alone too high.
 
 Legend: N samples, K classes, M bins, G groups, R resamples, C cells (bins, of one class or of all).
 """
@@ -164,14 +165,15 @@ def _brier_parts(tally: Tally, size: np.ndarray, weights: np.ndarray, confidence
     resolution = (table[..., SUM_Y] - table[..., COUNT] * share[:, None]) * scale
     most = 1 - 1 / len(share)
     low, high = _gain(hits / n, size, weights, confidence)  # the uncertainty is 1 less the squared length of shares
-    uncertainty = max(0.0, parts.uncertainty + low), min(most, parts.uncertainty + high)
-    out = {"brier_uncertainty": Interval(parts.uncertainty, *uncertainty)}
+    estimate = parts.uncertainty
+    least = max(0.0, estimate + min(0.0, low))
+    out = {"brier_uncertainty": Interval(estimate, least, max(estimate, min(most, estimate + high)))}
     for name, estimate, cells in (
         ("brier_reliability", parts.reliability, reliability),
         ("brier_resolution", parts.resolution, resolution),
     ):
         low, high = _gain(cells.reshape(len(size), -1), size, weights, confidence)
-        out[name] = Interval(estimate, max(0.0, estimate - high), max(0.0, estimate - low))
+        out[name] = Interval(estimate, max(0.0, estimate - max(0.0, high)), estimate - min(0.0, low))
     return out
 
 

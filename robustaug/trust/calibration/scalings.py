@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
-from sklearn.isotonic import IsotonicRegression
 
 from robustaug.models.scaling import (
     KINDS,
@@ -113,6 +112,8 @@ def _sigmoid(odds: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 
 def _isotonic(logits: np.ndarray, labels: np.ndarray) -> IsotonicScaling:
+    from sklearn.isotonic import IsotonicRegression
+
     p = softmax(logits, axis=1)[:, 1:] if logits.shape[1] == 2 else softmax(logits, axis=1)
     curves = []
     for at, positive in enumerate(_positives(labels, logits.shape[1])):

@@ -27,6 +27,7 @@ def test_outcomes_against_their_formulas():
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_errors_agree_with_torchmetrics(bins):
+    """Theirs close bins on the left, ours on the right: the same but for a probability that is exactly an edge."""
     p, y = torch.from_numpy(P), torch.from_numpy(LABELS)
     theirs = MulticlassCalibrationError(num_classes=4, n_bins=bins, norm="l1")(p, y)
     assert ece(LOGITS, LABELS, bins) == pytest.approx(float(theirs), abs=1e-6)
