@@ -21,6 +21,7 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate.confidence import fit_where_enough, set_limits
 from robustaug.evaluate.kinds import check_model, check_suite
 from robustaug.evaluate.measure import Bench, findings, logits_and_labels, measure
 from robustaug.evaluate.records import Cell, Records
@@ -41,7 +42,7 @@ class EvalData:
 
     Attributes:
         test: what every figure is about.
-        validation: where the temperature is fitted; without it there is no temperature scaling.
+        validation: where the temperature and prediction sets are fitted; without it there are none.
         train: what scores of foreign data learn from; without it those that learn are not measured.
     """
 
@@ -96,6 +97,7 @@ def run_suite(
     check_suite(suite, data.test)
     plans = [*suite.plans()]
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
+    limits += set_limits(data.validation, suite.alpha)
     write_cohorts(records.folder, data.test)
     for model in models.values():
         require_eval(model)
@@ -150,14 +152,15 @@ def write_cohorts(folder: Path, source: Source) -> None:
 
 
 def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> Bench:
-    temperature = None
+    temperature, sets = None, None
     if data.validation is not None:
         logits, labels = logits_and_labels(model, data.validation, suite.batch_size, device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a temperature without a best value: the run's limits say so
             temperature = fit_temperature(logits, labels)
+        sets = fit_where_enough(logits, labels, suite.alpha)
     fit_scores(scores, model, data.train, suite.batch_size, device)
-    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples)
+    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples, sets=sets)
 
 
 def _temperature_limits(model: str, clean: Cell) -> list[str]:
@@ -202,6 +205,7 @@ def _model_context(fingerprint: str, data: EvalData, suite: Suite, device: torch
         *(source.fingerprint if source else "" for source in (data.test, data.validation, data.train)),
         suite.batch_size,
         suite.examples,
+        suite.alpha,
         sorted(suite.scores, key=json.dumps),
         any(plan.kind == "ood" for plan in suite.plans()),
     ]

@@ -123,6 +123,8 @@ class Suite(Strict):
         masking_checks: where there are attacks, look on 32 samples for signs that a model hides its gradients or
             answers at random, under the first attack's norm and its middle budget. Where there are several models, also
             for points that lead another one astray.
+        alpha: the chance that a prediction set may miss the label, in (0, 1); sets are fitted where there is validation
+            data, and their coverage and size are measured on clean and shifted data.
     """
 
     scenarios: dict[str, Scenario]
@@ -130,6 +132,7 @@ class Suite(Strict):
     batch_size: int = Field(default=256, ge=1)
     examples: int = Field(default=6, ge=0, le=8)
     masking_checks: bool = True
+    alpha: float = Field(default=0.1, gt=0, lt=1)
 
     @field_validator("scores")
     @classmethod
