@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -20,6 +20,7 @@ from robustaug.config import ConfigError, Strict, load
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
 from robustaug.evaluate import summary
+from robustaug.evaluate.calibrate import calibrate
 from robustaug.evaluate.gates import (
     GateResult,
     Limits,
@@ -53,11 +54,15 @@ class ModelSource(Strict):
         train: path of a recipe, relative to the experiment's file.
         model: `name` or `{name: parameters}`; a checkpoint written by robustaug knows its own.
         checkpoint: path of its weights.
+        calibrate: fit this scaling of its logits to the validation data, and measure the calibrated model:
+            "temperature", "vector", "platt" or "isotonic". It is kept as calibration.safetensors in the run's
+            models/<name>, for `model.calibrated`.
     """
 
     train: str | None = None
     model: Spec | None = None
     checkpoint: str | None = None
+    calibrate: Literal["temperature", "vector", "platt", "isotonic"] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelSource:
@@ -148,6 +153,8 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
         suite = _collect(mistakes, folder / suite, Suite)
     mistakes += [f"data.{key}: {fault}" for key, fault in _unknown(vars(experiment.data), "source")]
     for name, source in experiment.models.items():
+        if source.calibrate is not None and experiment.data.validation is None:
+            mistakes.append(f"models.{name}.calibrate: needs held-out samples; set data.validation")
         mistakes += [f"models.{name}.{key}: {fault}" for key, fault in _unknown({"model": source.model}, "model")]
         if source.train is not None:
             recipe = _collect(mistakes, folder / source.train, Recipe)
@@ -193,7 +200,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     data = EvalData(open_source(test), *(None if spec is None else open_source(spec) for spec in others))
     check_suite(plan.suite, data.test)
     obtained = {
-        name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name))
+        name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name), data.validation)
         for name in sorted(experiment.models, key=plan.recipes.__contains__)
     }
     models = {name: obtained[name][0] for name in experiment.models}
@@ -282,6 +289,7 @@ def _obtain(
     device: torch.device,
     progress: Progress,
     trained: Trained | None,
+    validation: Source | None,
 ) -> tuple[Classifier, dict[str, Any]]:
     training: dict[str, Any] = {}
     if name in plan.recipes:
@@ -298,6 +306,11 @@ def _obtain(
         training = {"training": {"recipe": str(source.train), "epochs": recipe.epochs} | known}
     else:
         model, checkpoint = load_model(source).to(device), source.checkpoint or ""
+    if source.calibrate is not None:
+        assert validation is not None, "checked before anything is made"
+        path = folder / "models" / name / "calibration.safetensors"
+        model = calibrate(model.to(device), source.calibrate, validation, path, device, plan.suite.batch_size)
+        training["calibration"] = {"kind": source.calibrate, "file": str(path.relative_to(folder))}
     described = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "fingerprint": model_fingerprint(model),
@@ -400,6 +413,11 @@ def _standing_limits(plan: Plan) -> list[str]:
         limits.append(f"Robust accuracy is an upper bound: {', '.join(attacks)} may miss weaknesses that others find.")
     if any(p.kind == "certified" for p in plan.suite.plans()):
         limits.append("Certificates are of the smoothed models; each may be wrong with the probability alpha.")
+    if names := [name for name, source in plan.experiment.models.items() if source.calibrate is not None]:
+        limits.append(
+            f"Prediction sets of {', '.join(names)} were fitted to the samples that calibrated the model, so they may "
+            "cover a little less than they say."
+        )
     if any(p.limit for p in plan.suite.plans()):
         limits.append("Some scenarios measured a random part of the test data; the tables give the counts.")
     if plan.recipes:

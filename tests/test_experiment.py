@@ -3,10 +3,13 @@ import json
 import pytest
 import torch
 
+import robustaug
 from robustaug import experiment
 from robustaug.config import ConfigError
 from robustaug.evaluate.records import Records
 from robustaug.models import checkpoints
+from robustaug.models.fingerprint import model_fingerprint
+from robustaug.models.scaling import load_scaling
 
 RECIPE = """
 name: tiny
@@ -56,6 +59,23 @@ def test_the_main_job_leaves_records_models_and_what_was_run(outcome):
     assert run["versions"]["torch"] == torch.__version__
     assert any("upper bound" in sentence for sentence in run["limits"])
     assert set(outcome.figures) == {"first", "second"}
+
+
+def test_a_model_is_calibrated_before_it_is_measured(outcome, config, tmp_path):
+    plan = experiment.read_plan(config, ["name=scaled", "models.first.calibrate=temperature"])
+    scaled = experiment.run(plan, tmp_path / "runs" / "scaled")
+    first, second = scaled.figures["first"], scaled.figures["second"]
+    assert first["clean_accuracy"] == second["clean_accuracy"]
+    assert first["nll"] == pytest.approx(second["nll_scaled"], abs=1e-6)
+    assert first["temperature"] == pytest.approx(1, abs=1e-3)
+    said = Records(scaled.folder).run["models"]["first"]
+    stored = load_scaling(scaled.folder / said["calibration"]["file"])
+    assert float(stored.held("temperature")) == pytest.approx(second["temperature"], rel=1e-6)
+    made = {"of": {"model.checkpoint": {"path": str(scaled.folder / said["checkpoint"])}}}
+    model = robustaug.create("model.calibrated", **made, by=str(scaled.folder / said["calibration"]["file"]))
+    assert model_fingerprint(model) == said["fingerprint"]
+    with pytest.raises(ConfigError, match=r"models\.first\.calibrate: needs held-out samples"):
+        experiment.read_plan(config, ["models.first.calibrate=temperature", "data.validation=null"])
 
 
 def test_gates_name_the_figure_that_fails(outcome):

@@ -15,8 +15,11 @@ def evaluate(
         str | None, typer.Option(help="Weights: .safetensors, or .pt read with weights_only.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A registered model; a robustaug checkpoint knows its own.")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Fit a scaling to --validation first: temperature, vector, platt or isotonic.")
+    ] = None,
     validation: Annotated[str | None, typer.Option(help="Held-out data for temperature scaling.")] = None,
-    train: Annotated[str | None, typer.Option(help="Training data for nearest-neighbour scores.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training data for scores that learn from it.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(help="A limit, such as min_robust_accuracy=0.4; repeatable.")
     ] = None,
@@ -47,6 +50,7 @@ def evaluate(
                 for key, value in {
                     "model": None if model is None else parse_yaml(model, "--model"),
                     "checkpoint": checkpoint,
+                    "calibrate": calibrate,
                 }.items()
                 if value is not None
             }

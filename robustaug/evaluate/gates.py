@@ -21,6 +21,9 @@ FIGURES = frozenset(
     [
         *("clean_accuracy", "corruption_accuracy", "mean_corruption_error", "robust_accuracy", "worst_cohort_accuracy"),
         *("ece", "nll", "brier", "temperature", "ece_scaled", "nll_scaled", "brier_scaled"),
+        *("classwise_ece", "classwise_ece_scaled", "coverage", "set_size"),
+        *("corruption_ece", "corruption_classwise_ece", "corruption_nll", "corruption_brier"),
+        *("corruption_coverage", "corruption_set_size"),
         *("certified_accuracy", "ood_auroc", "ood_fpr95"),
     ]
 )
@@ -31,8 +34,12 @@ _SHARES = (
     "corruption_error",
     "auroc",
     "fpr95",
+    "aupr",
+    "aupr_foreign",
+    "aurc",
     "ece",
     "ece_scaled",
+    "coverage",
     "abstained",
 )  # names that end so lie in [0, 1]
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from scipy.special import ndtri, softmax
+from scipy.special import softmax
 from scipy.stats import binom
 
 from robustaug.evaluate import summary
+from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.confidence import CALIBRATION, SETS
+from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.statistics import (
@@ -24,7 +27,7 @@ from robustaug.evaluate.statistics import (
     bootstrap_ci,
     wilson,
 )
-from robustaug.trust.calibration import reliability
+from robustaug.trust.ood.figures import FIGURES
 
 _RESAMPLES = 10_000
 _KNOWN_ACCEPTED = 0.95
@@ -40,8 +43,9 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et al.
     2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
-    FPR95 from the interval of the threshold and that of the share; medians from order statistics; means from a
-    bootstrap; ECE from the normal law, its lower end moved by what chance adds to it at most.
+    FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
+    from order statistics; means from a bootstrap; calibration errors as in `calibration_intervals`. The classwise one
+    under shift has none: its logits are not kept.
 
     Args:
         confidence: of each interval, in (0, 1).
@@ -81,7 +85,7 @@ class _Figures:
             return self._worst_cohort()
         if name in _CALIBRATION and clean:
             return self._calibrated(name, clean[0])
-        return self._foreign(name) or self._smoothed(name) or self._nearest(name)
+        return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
 
     def _samples(self, cell: Cell, *columns: str) -> list[np.ndarray]:
         found = self.records.samples(cell, columns)
@@ -93,31 +97,55 @@ class _Figures:
     def _share(
         self,
         cells: Sequence[Cell],
-        weights: Sequence[float] | None = None,
+        weights: np.ndarray | None = None,
         outcomes: Outcomes | None = None,
         confidence: float | None = None,
     ) -> Interval:
         """Return the weighted mean over cells of the share of samples whose outcome is 1."""
         level, outcomes = confidence or self.confidence, outcomes or self._correct
-        scaled = np.ones(len(cells)) if weights is None else np.asarray(weights)
+        scaled = np.ones(len(cells)) if weights is None else weights
         scaled = scaled / scaled.sum()
         if any("asked" in cell.metrics for cell in cells):  # the attack decided how many samples it came to
             each = [anytime(int(outcomes(cell).sum()), cell.n, level) for cell in cells]
             return Interval(*(float(scaled @ ends) for ends in zip(*each, strict=True)))
-        index = [self._samples(cell, "index")[0] for cell in cells]
-        rows, at = np.unique(np.concatenate(index), return_inverse=True)
-        parts = [w * outcomes(cell) * (len(rows) / cell.n) for w, cell in zip(scaled, cells, strict=True)]
-        values = np.bincount(at, np.concatenate(parts), len(rows))  # of each sample; their mean is the figure
-        share, spread = min(float(values.mean()), 1.0), float(values.var())
-        size = len(rows) if spread == 0 or share in (0, 1) else len(rows) * share * (1 - share) / spread
+        values = self._by_sample(cells, scaled, outcomes)
+        share, spread, n = min(float(values.mean()), 1.0), float(values.var()), len(values)
+        size = n if spread == 0 or share in (0, 1) else n * share * (1 - share) / spread
         size = max(1.0, min(size, sum(cell.n for cell in cells)))
         return wilson(share * size, size, level)
 
+    def _by_sample(self, cells: Sequence[Cell], weights: np.ndarray, outcomes: Outcomes) -> np.ndarray:
+        """Return what each sample adds to the weighted mean over cells; the mean of all is the figure."""
+        index = [self._samples(cell, "index")[0] for cell in cells]
+        rows, at = np.unique(np.concatenate(index), return_inverse=True)
+        parts = [w * outcomes(cell) * (len(rows) / cell.n) for w, cell in zip(weights, cells, strict=True)]
+        return np.bincount(at, np.concatenate(parts), len(rows))
+
     def _graded(self, cells: Sequence[Cell]) -> Interval:
         """Return accuracy over operators, each over its severities, each over its seeds."""
-        seeds = Counter((cell.scenario, cell.severity) for cell in cells)
-        severities = Counter(scenario for scenario, _ in seeds)
-        return self._share(cells, [1 / (severities[c.scenario] * seeds[c.scenario, c.severity]) for c in cells])
+        return self._share(cells, _weights(cells))
+
+    def _confident(self, name: str) -> Interval | None:
+        """Return a figure of prediction sets, or one of calibration under shift."""
+        graded = self.kinds.get("operator", [])
+        for figure in (*SETS, *CALIBRATION):
+            at = [cell for cell in graded if name in (f"corruption_{figure}", f"{cell.scenario}_{figure}")]
+            cells = self.kinds.get("clean", []) if name == figure else at
+            if not cells or not all(figure in cell.metrics for cell in cells) or figure == "classwise_ece":
+                continue
+            if figure == "coverage":
+                return self._share(cells, _weights(cells), lambda cell: self._samples(cell, "covered")[0])
+            if figure == "ece":
+                return _averaged([ece for cell in cells if (ece := self._ece(cell))])
+            values = self._by_sample(cells, _weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
+            return self._mean(values) if np.isfinite(values).all() else None
+        return None
+
+    def _ece(self, cell: Cell) -> Interval | None:
+        confidence, correct = self._samples(cell, "confidence", "correct")
+        if not np.isfinite(confidence).all():
+            return None
+        return ece_interval(confidence, correct, n_resamples=self._resamples(2_000), confidence=self.confidence)
 
     def _least_at_largest(self, cells: Sequence[Cell]) -> Interval:
         """Return the least accuracy over the scenarios, each at its largest budget."""
@@ -136,37 +164,49 @@ class _Figures:
         if scaled and "temperature" not in clean.metrics:
             return None
         logits, label = self._samples(clean, "logits", "label")
-        p = softmax(logits.astype(np.float64) / (clean.metrics["temperature"] if scaled else 1.0), axis=1)
+        logits = logits.astype(np.float64) / (clean.metrics["temperature"] if scaled else 1.0)
+        p = softmax(logits, axis=1)
         if not np.isfinite(p).all():
             return None
         right = p[np.arange(len(label)), label]
         if figure == "ece":
-            return _ece(p.max(axis=1), p.argmax(axis=1) == label, self.confidence)
+            correct, resamples = p.argmax(axis=1) == label, self._resamples(2_000)
+            return ece_interval(p.max(axis=1), correct, n_resamples=resamples, confidence=self.confidence)
+        if figure == "classwise_ece":
+            resamples = self._resamples(2_000)
+            return calibration_intervals(logits, label, n_resamples=resamples, confidence=self.confidence)[figure]
         losses = -np.log(right) if figure == "nll" else (p**2).sum(axis=1) - 2 * right + 1
         return self._mean(losses) if np.isfinite(losses).all() else None
 
     def _mean(self, values: np.ndarray) -> Interval:
-        resamples = max(_RESAMPLES, math.ceil(20 / (1 - self.confidence)))
-        return bootstrap_ci(values, n_resamples=resamples, confidence=self.confidence)
+        return bootstrap_ci(values, n_resamples=self._resamples(_RESAMPLES), confidence=self.confidence)
+
+    def _resamples(self, usual: int) -> int:
+        return max(usual, math.ceil(20 / (1 - self.confidence)))  # enough beyond each end
 
     def _foreign(self, name: str) -> Interval | None:
         cells = self.kinds.get("ood", [])
-        for figure, interval in (("auroc", auroc_interval), ("fpr95", _fpr95)):
+        for figure in FIGURES:
             if not name.endswith(f"_{figure}"):
                 continue
             wanted = name.removesuffix(f"_{figure}")
             pairs = [(c, s) for c in cells for s in _scores(c, figure) if wanted == f"{c.scenario}_{s}"]
             if wanted == "ood":
                 pairs = [(c, summary.named_score(_scores(c, figure))) for c in cells]
-            each = [self._apart(cell, f"score_{score}", interval) for cell, score in pairs]
+            each = [self._apart(cell, f"score_{score}", figure) for cell, score in pairs]
             if each and None not in each:
                 return _averaged(each)  # type: ignore[arg-type]
         return None
 
-    def _apart(self, cell: Cell, column: str, interval: Callable[..., Interval]) -> Interval | None:
-        [known], [foreign] = self._samples(self.kinds["clean"][0], column), self._samples(cell, column)
+    def _apart(self, cell: Cell, column: str, figure: str) -> Interval | None:
+        known, correct = self._samples(self.kinds["clean"][0], column, "correct")
+        [foreign] = self._samples(cell, column)
         finite = np.isfinite(known).all() and np.isfinite(foreign).all()
-        return interval(known, foreign, self.confidence) if finite and min(len(known), len(foreign)) > 1 else None
+        if not finite or min(len(known), len(foreign)) < 2:
+            return None
+        if figure in ("auroc", "fpr95"):
+            return (auroc_interval if figure == "auroc" else _fpr95)(known, foreign, self.confidence)
+        return detection_interval(figure, known, foreign, correct, self.confidence)
 
     def _smoothed(self, name: str) -> Interval | None:
         cells = self.kinds.get("smoothed", [])
@@ -188,7 +228,15 @@ class _Figures:
         return _averaged(found)
 
 
-_CALIBRATION = frozenset(f"{figure}{scaled}" for figure in ("ece", "nll", "brier") for scaled in ("", "_scaled"))
+_CALIBRATION = frozenset(f"{figure}{scaled}" for figure in CALIBRATION for scaled in ("", "_scaled"))
+
+
+def _weights(cells: Sequence[Cell]) -> np.ndarray:
+    """Return weights of sum 1: operators count alike, in each its severities, in each of these its seeds."""
+    seeds = Counter((cell.scenario, cell.severity) for cell in cells)
+    severities = Counter(scenario for scenario, _ in seeds)
+    weights = np.array([1 / (severities[c.scenario] * seeds[c.scenario, c.severity]) for c in cells])
+    return weights / weights.sum()
 
 
 def _averaged(found: Sequence[Interval]) -> Interval | None:
@@ -202,24 +250,6 @@ def _least(found: Sequence[Interval]) -> Interval:
 
 def _scores(cell: Cell, figure: str) -> list[str]:
     return [key.removesuffix(f"_{figure}") for key in cell.metrics if key.endswith(f"_{figure}")]
-
-
-def _ece(confidence: np.ndarray, correct: np.ndarray, level: float) -> Interval:
-    """Return the calibration error: a mean over samples of what each adds to the gap of its bin.
-
-    The gap of a bin is an absolute value, and chance alone makes it too large: by nothing where it is wide, and by the
-    mean size of its error where the truth is 0. The lower end allows for that.
-    """
-    bins = reliability(confidence, correct)
-    at = np.searchsorted(bins.edges[1:-1], confidence, side="left")
-    excess = confidence - correct
-    gap = np.nan_to_num(bins.confidence - bins.accuracy)
-    adds = np.where(gap[at] >= 0, excess, -excess)
-    spread = np.bincount(at, (excess - gap[at]) ** 2, len(gap))  # of each bin, summed over its samples
-    too_high = float(np.sqrt(2 / np.pi * spread).sum()) / len(at)
-    doubt = float(ndtri(0.5 + level / 2) * adds.std() / math.sqrt(len(at)))
-    estimate = float(adds.mean())
-    return Interval(estimate, max(estimate - too_high - doubt, 0.0), min(estimate + doubt, 1.0))
 
 
 def _ranks(n: int, share: float, confidence: float) -> tuple[int, int]:

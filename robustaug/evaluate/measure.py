@@ -26,13 +26,17 @@ from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.opening import open_source
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
+from robustaug.evaluate.confidence import Confidence, calibration_figures
+from robustaug.evaluate.scores import scored
 from robustaug.evaluate.suite import Plan, make_attack
 from robustaug.models.classifier import Classifier
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.tabular.table import TABLES, check_in_place
 from robustaug.pipeline import fitted
 from robustaug.rng import Keys, subset
-from robustaug.trust import calibration, ood
+from robustaug.trust import ood
+from robustaug.trust.calibration import Tally
+from robustaug.trust.conformal import ConformalSets
 
 Columns = dict[str, np.ndarray]
 BROKE = "broke "
@@ -64,6 +68,7 @@ class Bench:
         examples: samples kept a cell.
         others: the other models of the run, on `device`; the first whose gradients can be followed is the surrogate of
             the masking checks.
+        sets: prediction sets fitted on held-out data, None where there was none, or too little.
     """
 
     model: Classifier
@@ -74,6 +79,7 @@ class Bench:
     scores: dict[str, Any]
     examples: int
     others: tuple[Classifier, ...] = ()
+    sets: ConformalSets | None = None
 
 
 def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
@@ -101,31 +107,33 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
     return _ood(bench, plan, basis)
 
 
-def logits_and_features(
-    model: Classifier, source: Source, batch_size: int, device: torch.device, features: bool = False
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return logits (N, K) float32, labels (N,) and, if asked, features (N, D), all on the CPU."""
-    outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
-    with torch.inference_mode():
-        for batch in batches(source, batch_size):
-            x = source.as_input(batch.image, device)
-            outputs.append((model(x).float().cpu(), batch.label, model.features(x).cpu() if features else None))
-    logits, labels, rows = zip(*outputs, strict=True)
-    return torch.cat(logits), torch.cat(labels), torch.cat(rows) if features else None  # type: ignore[arg-type]
+def logits_and_labels(
+    model: Classifier, source: Source, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) float32 and labels (N,), on the CPU."""
+    rows = [
+        (torch.from_numpy(_logits(model, source.as_input(batch.image, device))), batch.label)
+        for batch in batches(source, batch_size)
+    ]
+    logits, labels = zip(*rows, strict=True)
+    return torch.cat(logits), torch.cat(labels)
 
 
 def _clean(bench: Bench) -> Measured:
     rows: list[Columns] = []
+    confidence = Confidence(bench.sets)
     for batch in batches(bench.test, bench.batch_size):
         x = bench.test.as_input(batch.image, bench.device)
         logits = _logits(bench.model, x)
-        rows.append(_judged(batch, logits) | {"logits": logits} | _scored(bench, x, logits))
+        rows.append(_judged(batch, logits) | {"logits": logits} | scored(bench.model, bench.scores, x))
+        rows[-1] |= _added(confidence, batch, logits)
     samples = _stack(rows)
-    metrics = _figures(samples)
+    metrics = confidence.figures(samples)
     if bench.temperature is not None:
         scaled = samples["logits"].astype(np.float64) / bench.temperature
+        tally = Tally(scaled.shape[1]).add(scaled, samples["label"])
         metrics["temperature"] = bench.temperature
-        metrics |= {f"{key}_scaled": value for key, value in _calibration(scaled, samples["label"]).items()}
+        metrics |= {f"{key}_scaled": value for key, value in calibration_figures(tally).items()}
     return Measured(samples, metrics, {}, len(samples["index"]))
 
 
@@ -136,18 +144,21 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
+    confidence = Confidence(bench.sets)
     for batch in _batches(bench, plan):
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
         image = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
         keys = keys.to(operator.layout.device(image))
         shifted = operator.apply(image, operator.sample(keys))  # of images uint8: what a camera would store
         check_in_place(plan.spec, shifted)
-        rows.append(_judged(batch, _logits(bench.model, bench.test.as_input(shifted, bench.device))))
+        logits = _logits(bench.model, bench.test.as_input(shifted, bench.device))
+        rows.append(_judged(batch, logits) | _added(confidence, batch, logits))
         if bench.test.layout is IMAGES:  # reports show pictures alone
             _keep(before, image, bench.examples)
             _keep(after, shifted, bench.examples)
     samples = _stack(rows)
-    return Measured(samples, _figures(samples), _examples(before=before, after=after), len(samples["index"]))
+    figures = confidence.figures(samples)
+    return Measured(samples, figures, _examples(before=before, after=after), len(samples["index"]))
 
 
 def _attack(bench: Bench, plan: Plan) -> Measured:
@@ -331,15 +342,14 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     after: list[Tensor] = []
     for batch in _batches(bench, plan, foreign):
         x = foreign.as_input(batch.image, bench.device)
-        rows.append({"index": batch.index.numpy()} | _scored(bench, x, _logits(bench.model, x)))
+        rows.append({"index": batch.index.numpy()} | scored(bench.model, bench.scores, x))
         if foreign.layout is IMAGES:
             _keep(after, batch.image, bench.examples)
     samples = _stack(rows)
     metrics: dict[str, float] = {}
     for name in bench.scores:
-        known, other = clean[f"score_{name}"], samples[f"score_{name}"]
-        metrics[f"{name}_auroc"] = float(ood.auroc(known, other))
-        metrics[f"{name}_fpr95"] = float(ood.fpr_at_tpr(known, other))
+        found = ood.detection(clean[f"score_{name}"], samples[f"score_{name}"], clean["correct"])
+        metrics |= {f"{name}_{figure}": value for figure, value in found.items()}
     return Measured(samples, metrics, _examples(after=after), len(samples["index"]))
 
 
@@ -375,33 +385,8 @@ def _judged(batch: Batch, logits: np.ndarray) -> Columns:
     }
 
 
-def _scored(bench: Bench, x: Any, logits: np.ndarray) -> Columns:
-    columns: Columns = {}
-    features: Tensor | None = None
-    for name, score in bench.scores.items():
-        if score.needs == "features" and features is None:
-            with torch.inference_mode():
-                features = bench.model.features(x).cpu()
-        values = score.score(features if score.needs == "features" else torch.from_numpy(logits))
-        columns[f"score_{name}"] = np.asarray(values, dtype=np.float64)
-    return columns
-
-
-def _figures(samples: Columns) -> dict[str, float]:
-    return {
-        "accuracy": float(samples["correct"].mean()),
-        "ece": float(calibration.ece_from_confidence(samples["confidence"], samples["correct"])),
-        "nll": float(samples["nll"].mean()),
-        "brier": float(samples["brier"].mean()),
-    }
-
-
-def _calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {
-        "ece": float(calibration.ece(logits, labels)),
-        "nll": float(calibration.nll(logits, labels)),
-        "brier": float(calibration.brier(logits, labels)),
-    }
+def _added(confidence: Confidence, batch: Batch, logits: np.ndarray) -> Columns:
+    return confidence.add(logits, batch.label.numpy(), batch.index.numpy())
 
 
 def _stack(rows: list[Columns]) -> Columns:

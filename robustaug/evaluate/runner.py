@@ -21,14 +21,16 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate.confidence import fit_where_enough, set_limits
 from robustaug.evaluate.kinds import check_model, check_suite
-from robustaug.evaluate.measure import Bench, findings, logits_and_features, measure
+from robustaug.evaluate.measure import Bench, findings, logits_and_labels, measure
 from robustaug.evaluate.records import Cell, Records
-from robustaug.evaluate.scores import fit_scores, missing_scores
+from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.trust.calibration import TEMPERATURE_BOUNDS, fit_temperature
+from robustaug.trust.ood import Score
 
 Progress = Callable[[int, int, str], None]
 """Called with cells done, cells in all, and what comes next."""
@@ -40,8 +42,8 @@ class EvalData:
 
     Attributes:
         test: what every figure is about.
-        validation: where the temperature is fitted; without it there is no temperature scaling.
-        train: what nearest-neighbour scores remember; without it they are not measured.
+        validation: where the temperature and prediction sets are fitted; without it there are none.
+        train: what scores of foreign data learn from; without it those that learn are not measured.
     """
 
     test: Source
@@ -95,6 +97,7 @@ def run_suite(
     check_suite(suite, data.test)
     plans = [*suite.plans()]
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
+    limits += set_limits(data.validation, suite.alpha)
     write_cohorts(records.folder, data.test)
     for model in models.values():
         require_eval(model)
@@ -105,15 +108,16 @@ def run_suite(
         others = [other for other in models if other != name]
         base = _model_context(fingerprints[name], data, suite, device)
         cells = [_cell(name, plan, base, [fingerprints[other] for other in others]) for plan in plans]
-        if any(plan.kind == "ood" for plan in plans):
-            limits += missing_scores(model, suite.scores, data.train)
+        specs: Specs = suite.scores if any(plan.kind == "ood" for plan in plans) else []
+        scores, missing = ready_scores(model, specs, data.train, data.test, device)
+        limits += missing
         bench: Bench | None = None
         for at, (plan, cell) in enumerate(zip(plans, cells, strict=True)):
             progress(number * len(plans) + at, len(models) * len(plans), f"{name}: {plan.scenario}")
             if records.holds(cell):
                 continue
             if bench is None:
-                bench = _bench(model, data, suite, device, any(p.kind == "ood" for p in plans))
+                bench = _bench(model, data, suite, device, scores)
                 bench = replace(bench, others=tuple(models[other] for other in others))
             basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()
@@ -127,6 +131,7 @@ def run_suite(
             records.store(done, measured.samples, measured.examples)
         limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
         limits += _attack_limits(name, records)
+        limits += score_limits(name, records.cells(model=name, kind="ood"))
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 
@@ -146,15 +151,16 @@ def write_cohorts(folder: Path, source: Source) -> None:
         pq.write_table(pa.table(columns), aside)
 
 
-def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, wants_scores: bool) -> Bench:
-    temperature = None
+def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> Bench:
+    temperature, sets = None, None
     if data.validation is not None:
-        logits, labels, _ = logits_and_features(model, data.validation, suite.batch_size, device)
+        logits, labels = logits_and_labels(model, data.validation, suite.batch_size, device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a temperature without a best value: the run's limits say so
             temperature = fit_temperature(logits, labels)
-    scores = fit_scores(model, suite.scores, data.train, suite.batch_size, device) if wants_scores else {}
-    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples)
+        sets = fit_where_enough(logits, labels, suite.alpha)
+    fit_scores(scores, model, data.train, suite.batch_size, device)
+    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples, sets=sets)
 
 
 def _temperature_limits(model: str, clean: Cell) -> list[str]:
@@ -199,7 +205,8 @@ def _model_context(fingerprint: str, data: EvalData, suite: Suite, device: torch
         *(source.fingerprint if source else "" for source in (data.test, data.validation, data.train)),
         suite.batch_size,
         suite.examples,
-        sorted(suite.scores),
+        suite.alpha,
+        sorted(suite.scores, key=json.dumps),
         any(plan.kind == "ood" for plan in suite.plans()),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

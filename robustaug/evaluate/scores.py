@@ -1,43 +1,89 @@
-"""Out-of-distribution scores made ready for a run: fitted on training features where they need them."""
+"""Out-of-distribution scores made ready for a run, and what its limits say of them."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import torch
 
 from robustaug import registry
-from robustaug.data.source import Source
-from robustaug.evaluate.measure import logits_and_features
+from robustaug.data.source import Source, batches
+from robustaug.evaluate.records import Cell
 from robustaug.models.classifier import Classifier
+from robustaug.trust import ood
+
+Specs = list[str | dict[str, dict[str, Any] | None]]
+"""Scores as a suite names them: each `name` or `{name: parameters}`."""
+_TRIED = 8  # samples that show whether a model gives what a score needs
+
+
+def short_name(spec: Any) -> str:
+    """Return what records call a score: its name without the family."""
+    return registry.spec_name(spec).removeprefix("ood.")
+
+
+def ready_scores(
+    model: Classifier, specs: Specs, train: Source | None, test: Source, device: torch.device
+) -> tuple[dict[str, ood.Score], list[str]]:
+    """Create the scores that can be had of a model and its data; those that learn are not fitted yet.
+
+    Returns:
+        Scores by short name, and a sentence on each that cannot be had.
+    """
+    if not specs:
+        return {}, []
+    few = next(batches(test.subset(range(min(_TRIED, len(test)))), _TRIED), None)
+    x = None if few is None else test.as_input(few.image, device)
+    found: dict[str, ood.Score] = {}
+    missing: list[str] = []
+    for spec in specs:
+        score: ood.Score = registry.make(spec, "score")
+        reason = "no training data was given (data.train)" if score.learns and train is None else ""
+        if not reason and x is not None:
+            reason = ood.lacking(score.needs | score.learns, model, x)
+        if reason:
+            missing.append(f"{score.name} was not measured: {reason}.")
+        else:
+            found[short_name(spec)] = score
+    return found, missing
 
 
 def fit_scores(
-    model: Classifier, names: list[str], train: Source | None, batch_size: int, device: torch.device
-) -> dict:
-    """Create the named scores and fit those that need training features.
+    scores: dict[str, ood.Score], model: Classifier, train: Source | None, batch_size: int, device: torch.device
+) -> None:
+    """Fit all scores that learn in one pass over the training data."""
+    wanted = frozenset[str]().union(*(score.learns for score in scores.values()))
+    if wanted:
+        assert train is not None, "a score that learns is ready only where there is training data"
+        ood.fit(scores.values(), ood.observed(model, train, batch_size, device, wanted))
 
-    Returns:
-        Scores by short name. A score that cannot be had (no training data, or a model without features) is
-        left out; `missing_scores` says why in words.
+
+def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> dict[str, np.ndarray]:
+    """Return each score of a batch of inputs, (B,) float64, by the name of its column in the records."""
+    if not scores:
+        return {}
+    evidence = ood.observe(model, x, frozenset[str]().union(*(score.needs for score in scores.values())))
+    return {f"score_{name}": score.score(evidence) for name, score in scores.items()}
+
+
+def score_limits(model: str, cells: list[Cell]) -> list[str]:
+    """Say, a sentence a foreign source, which scores do worse than the plain greatest probability, or cannot judge.
+
+    Args:
+        cells: of kind "ood", of this model.
     """
-    scores = {name.removeprefix("ood."): registry.create(name) for name in names}
-    if any(score.needs == "features" for score in scores.values()):
-        if train is None or not model.has_features:
-            return {name: score for name, score in scores.items() if score.needs == "logits"}
-        _, _, features = logits_and_features(model, train, batch_size, device, features=True)
-        for score in scores.values():
-            if score.needs == "features":
-                score.fit(features)
-    return scores
-
-
-def missing_scores(model: Classifier, names: list[str], train: Source | None) -> list[str]:
-    """Say, one sentence a score, which of `names` cannot be measured and why."""
-    reason = (
-        "no training data was given (data.train)"
-        if train is None
-        else None
-        if model.has_features
-        else f"model {model.name!r} shows no features"
-    )
-    needy = [name for name in names if registry.create(name).needs == "features"]
-    return [f"{name} was not measured: {reason}." for name in needy] if reason else []
+    sentences: list[str] = []
+    for cell in cells:
+        found = {key.removesuffix("_auroc"): value for key, value in cell.metrics.items() if key.endswith("_auroc")}
+        plain = found.get("msp", math.nan)
+        worse = [f"{name} ({value:.3f})" for name, value in sorted(found.items()) if value < plain]
+        if worse:
+            sentences.append(
+                f"{model}: on {cell.scenario}, {', '.join(worse)} tell{'s' if len(worse) == 1 else ''} foreign data "
+                f"apart less well than the greatest probability, ood.msp ({plain:.3f}); the figures are AUROC."
+            )
+        if blind := sorted(name for name, value in found.items() if math.isnan(value)):
+            sentences.append(f"{model}: on {cell.scenario}, {', '.join(blind)} gave NaN for some samples.")
+    return sentences

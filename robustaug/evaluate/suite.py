@@ -116,27 +116,36 @@ class Suite(Strict):
 
     Attributes:
         scenarios: by name; the name of an `operators` scenario is only a heading.
-        scores: registered out-of-distribution scores, used where there is an ood scenario.
+        scores: registered out-of-distribution scores as `name` or `{name: parameters}`, each name once; used where
+            there is an ood scenario.
         batch_size: samples a forward pass.
         examples: samples kept a cell for the report, 0 to 8.
         masking_checks: where there are attacks, look on 32 samples for signs that a model hides its gradients or
             answers at random, under the first attack's norm and its middle budget. Where there are several models, also
             for points that lead another one astray.
+        alpha: the chance that a prediction set may miss the label, in (0, 1); sets are fitted where there is validation
+            data, and their coverage and size are measured on clean and shifted data.
     """
 
     scenarios: dict[str, Scenario]
-    scores: list[str] = ["ood.msp", "ood.energy", "ood.knn"]
+    scores: list[str | dict[str, dict[str, Any] | None]] = ["ood.msp", "ood.energy", "ood.knn"]
     batch_size: int = Field(default=256, ge=1)
     examples: int = Field(default=6, ge=0, le=8)
     masking_checks: bool = True
+    alpha: float = Field(default=0.1, gt=0, lt=1)
 
     @field_validator("scores")
     @classmethod
-    def _known_scores(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if registry.lookup(name).kind != "score":
-                raise ValueError(f"{name!r} is no out-of-distribution score")
-        return names
+    def _known_scores(cls, specs: list[Any]) -> list[Any]:
+        names: list[str] = []
+        for spec in specs:
+            try:
+                names.append(registry.make(spec, "score").name)
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{twice[0]!r} is given twice: records know a score by its name alone")
+        return specs
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.scores import short_name
 from robustaug.evaluate.suite import Suite
+from robustaug.trust.ood.figures import FIGURES
 
 SMOOTHED = ("accuracy", "abstained", "mean_radius")
 """Figures of a smoothed model."""
@@ -38,14 +41,16 @@ class CohortRow(NamedTuple):
 def figures(records: Records, model: str) -> dict[str, float]:
     """Return every figure of `model` that its cells allow; what was not measured is absent.
 
-    Keys: clean_accuracy, ece, nll, brier, temperature, ece_scaled, nll_scaled, brier_scaled; corruption_accuracy,
-    mean_corruption_error and `<operator>` (accuracy over severities); robust_accuracy (the lowest accuracy over the
+    Keys: clean_accuracy, ece, classwise_ece, nll, brier, temperature and, scaled by it, ece_scaled and so on; coverage
+    and set_size (of prediction sets); corruption_accuracy, mean_corruption_error and `<operator>` (accuracy over
+    severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece, nll, brier, coverage and
+    set_size, the mean over severities and then over operators); robust_accuracy (the lowest accuracy over the
     attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
     `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
-    `<source>_<score>_fpr95`, ood_auroc and ood_fpr95 (the mean over foreign sources of the energy score, or of the
-    first score there is); worst_cohort_accuracy.
+    and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
+    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -54,6 +59,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
             out |= {key: value for key, value in cell.metrics.items() if key != "accuracy"}
             out["clean_accuracy"] = cell.metrics["accuracy"]
     out |= _corruption_figures([c for c in cells if c.kind == "operator"])
+    out |= _shifted_confidence([c for c in cells if c.kind == "operator"])
     out |= _at_largest("robust_accuracy", [c for c in cells if c.kind == "attack"])
     out |= _means([c for c in cells if c.kind == "nearest"], ["median_norm"])
     out |= _at_largest("certified_accuracy", [c for c in cells if c.kind == "certified"])
@@ -70,7 +76,7 @@ def figure_names(suite: Suite) -> set[str]:
     names: set[str] = set()
     for plan in suite.plans():
         if plan.kind == "operator":
-            names.add(plan.scenario)
+            names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
         elif plan.kind in ("attack", "certified"):
             names.add(attack_figure(plan.scenario, plan.severity))
         elif plan.kind == "nearest":
@@ -78,8 +84,8 @@ def figure_names(suite: Suite) -> set[str]:
         elif plan.kind == "smoothed":
             names |= {f"{plan.scenario}_{figure}" for figure in SMOOTHED}
         elif plan.kind == "ood":
-            scores = [score.removeprefix("ood.") for score in suite.scores]
-            names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in ("auroc", "fpr95")}
+            scores = [short_name(spec) for spec in suite.scores]
+            names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in FIGURES}
     return names
 
 
@@ -121,6 +127,15 @@ def _corruption_figures(cells: list[Cell]) -> dict[str, float]:
     error = mean_corruption_error(means)
     by_operator = {name: float(np.mean([*graded.values()])) for name, graded in means.items()}
     return by_operator | {"mean_corruption_error": error, "corruption_accuracy": 1 - error}
+
+
+def _shifted_confidence(cells: list[Cell]) -> dict[str, float]:
+    """Return the figures of confidence under shift that every cell has."""
+    figures = [figure for figure in (*CALIBRATION, *SETS) if all(figure in cell.metrics for cell in cells)]
+    by_operator = _means(cells, figures)
+    scenarios = dict.fromkeys(cell.scenario for cell in cells)
+    overall = {f: [by_operator[f"{scenario}_{f}"] for scenario in scenarios] for f in figures if cells}
+    return by_operator | {f"corruption_{figure}": float(np.mean(values)) for figure, values in overall.items()}
 
 
 def _at_largest(name: str, cells: list[Cell]) -> dict[str, float]:

@@ -55,7 +55,7 @@ class Classifier(nn.Module):
             raise TypeError(f"model {self.name!r} takes a tensor, got {type(x).__name__}")
         if not x.is_floating_point():
             raise TypeError(f"images must be floating in [0, 1], got {x.dtype}; divide uint8 images by 255")
-        logits = logits_of(self.module(self._normalised(x)))
+        logits = logits_of(self.module(self.normalised(x)))
         if self.num_classes is None:
             self.num_classes = logits.shape[1]
         return logits
@@ -63,12 +63,21 @@ class Classifier(nn.Module):
     @property
     def has_features(self) -> bool:
         """Whether `features` works: there is an `nn.Linear` to look at, which compiled programs do not show."""
-        return bool(self.heads())
+        return self.head is not None
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The last of `heads`, whose inputs are the features; None where there is none."""
+        return (self.heads() or [None])[-1]
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the input of the last `nn.Linear`, flattened to (B, D).
+        """Return what `head` reads, flattened to (B, D); arguments and errors as in `logits_and_features`."""
+        return self.logits_and_features(x)[1]
 
-        Among several, the last one with `num_classes` outputs counts. The module is left as it was found.
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, K) and what `head` reads, flattened to (B, D), from one forward pass.
+
+        The module is left as it was found.
 
         Args:
             x: (B, C, H, W), floating in [0, 1].
@@ -76,18 +85,18 @@ class Classifier(nn.Module):
         Raises:
             ValueError: the model has no `nn.Linear`, or its forward does not use it.
         """
-        heads = self.heads()
-        if not heads:
+        head = self.head
+        if head is None:
             raise ValueError(f"model {self.name!r} shows no features: it has no nn.Linear; use scores that need logits")
         seen: list[Tensor] = []
-        handle = heads[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            self(x)
+            logits = self(x)
         finally:
             handle.remove()
         if not seen:
             raise ValueError(f"model {self.name!r} shows no features: its last nn.Linear is not used in forward")
-        return seen[-1].flatten(1)
+        return logits, seen[-1].flatten(1)
 
     def extra_repr(self) -> str:
         """Show the normalisation, which no weight tells."""
@@ -100,7 +109,8 @@ class Classifier(nn.Module):
         layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
         return [layer for layer in layers if layer.out_features == self.num_classes] or layers[-1:]
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return x as `module` takes it: less the mean, divided by the standard deviation."""
         if self.mean is None or self.std is None:
             return x
         channels = len(self.mean)

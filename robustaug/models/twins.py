@@ -63,15 +63,21 @@ class _TwinClassifier(Classifier):
     def has_features(self) -> bool:
         return all(network.has_features for network in pair_of(self))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the features of both side by side, (B, 2 D)."""
-        return torch.cat([network.features(x) for network in pair_of(self)], dim=1)
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, K) and the features of both side by side, (B, 2 D)."""
+        (first, left), (second, right) = (network.logits_and_features(x) for network in pair_of(self))
+        return (first + second) / 2, torch.cat([left, right], dim=1)
 
 
 class _Twins(nn.Module):
     def __init__(self, first: Classifier, second: Classifier) -> None:
         super().__init__()
         self.pair = nn.ModuleList([first, second])
+
+    @property
+    def members(self) -> nn.ModuleList:
+        """Both networks: what a score of their disagreement asks for."""
+        return self.pair
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.pair

@@ -10,6 +10,17 @@ from robustaug.report.figures import Figure, Series, Table, dots
 from robustaug.report.pictures import PICTURES, Picture, Strip, data_uri
 from robustaug.report.view import View, decimal, mean_metric, percent, words
 
+_PUBLISHED = {
+    **{name: name.upper() for name in ("msp", "gen", "odin", "ash", "she")},
+    "knn": "kNN",
+    "vim": "ViM",
+    "react": "ReAct",
+    "grad_norm": "GradNorm",
+    "mahalanobis": "Mahalanobis",
+    "relative_mahalanobis": "relative Mahalanobis",
+}
+"""Scores whose names are spelled in a way of their own."""
+
 
 class Foreign(NamedTuple):
     """AUROC by source and score, and a strip of pictures a source."""
@@ -61,4 +72,4 @@ def _strip(view: View, source: str) -> Strip:
 
 
 def _score_name(score: str) -> str:
-    return {"msp": "MSP", "knn": "kNN"}.get(score, words(score))
+    return _PUBLISHED.get(score, words(score))

@@ -23,6 +23,7 @@ from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
 from robustaug.report.figures import Table
 from robustaug.report.foreign import foreign
+from robustaug.report.risks import risks
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
 from robustaug.report.view import View, budget, p_text, percent, points_text, words
@@ -82,6 +83,7 @@ def _content(view: View) -> dict[str, Any]:
         "models": view.models,
         "baseline": view.baseline,
         "verdict": verdict(view, figures, differences),
+        "risks": risks(view, figures),
         "headline": headline.rows(view, figures, differences) if view.models else [],
         "gates": _gates(view),
         "attacks": attacks(view),

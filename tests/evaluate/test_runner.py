@@ -56,7 +56,8 @@ def measured(data, tmp_path_factory):
 
 def test_every_cell_is_measured_with_its_samples(measured, data):
     records, limits = measured
-    assert limits == ["The temperature of b has no best value: its logits are no better than chance."]
+    other = [sentence for sentence in limits if "foreign data" not in sentence]
+    assert other == ["The temperature of b has no best value: its logits are no better than chance."]
     plans = [*suite().plans()]
     assert len(records.cells()) == 2 * len(plans)
     for cell in records.cells():

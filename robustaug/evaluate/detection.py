@@ -1,0 +1,94 @@
+"""Bootstrap intervals of how well a score tells foreign data apart, from counts: no resample is sorted.
+
+Legend: N known and M foreign samples, T distinct scores in descending order, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from robustaug.evaluate.statistics import Interval
+from robustaug.rng import Keys
+
+_RESAMPLES = 2_000
+_CHUNK_VALUES = 1 << 22  # counts or draws held at once
+
+
+def detection_interval(
+    figure: str, known: np.ndarray, foreign: np.ndarray, correct: np.ndarray, confidence: float, seed: int = 0
+) -> Interval:
+    """Return aupr, aupr_foreign or aurc as in `ood.detection`, with its percentile bootstrap interval.
+
+    Known and foreign samples are resampled each by themselves: their shares, which these figures depend on, stay.
+
+    Args:
+        figure: one of the three.
+        known, foreign: (N,) and (M,) scores, none NaN.
+        correct: (N,) bool, whether the known samples are predicted right.
+        confidence: in (0, 1).
+        seed: of the resamples.
+    """
+    distinct, at = np.unique(-np.concatenate([known, foreign]), return_inverse=True)
+    ours, theirs, wrong = at[: len(known)], at[len(known) :], ~correct.astype(bool)
+
+    def figures(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return a figure for each row of known (R, N) and of foreign (R, M) samples."""
+        n = len(distinct)
+        return _figure(figure, _counts(ours[rows], n), _counts(theirs[others], n), _counts(ours[rows], n, wrong[rows]))
+
+    resamples = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))  # twenty beyond each end
+    step = max(1, _CHUNK_VALUES // len(at))
+    found = []
+    for start in range(0, resamples, step):
+        keys = Keys.of(seed, torch.arange(start, min(start + step, resamples)))
+        known_rows = _rows(keys, "bootstrap.known", len(known))
+        found.append(figures(known_rows, _rows(keys, "bootstrap.foreign", len(foreign))))
+    estimate = figures(np.arange(len(known))[None], np.arange(len(foreign))[None])
+    low, high = np.quantile(np.concatenate(found), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(estimate[0]), float(low), float(high))
+
+
+def _rows(keys: Keys, use: str, n: int) -> np.ndarray:
+    """Return (R, n) rows drawn with replacement."""
+    return ((keys.fold(use).bits(n) * n) >> 32).numpy()
+
+
+def _counts(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return how many of each row of `at` (R, N) are 0 to n - 1, or the sum of their weights: (R, n) float64."""
+    places = at + n * np.arange(len(at))[:, None]
+    given = None if weights is None else weights.ravel()
+    return np.bincount(places.ravel(), given, n * len(at)).reshape(len(at), n).astype(np.float64)
+
+
+def _figure(figure: str, known: np.ndarray, foreign: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Return (R,) figures from counts (R, T) of known, foreign and wrongly predicted known samples."""
+    match figure:
+        case "aupr":
+            return _average_precision(known, foreign)
+        case "aupr_foreign":
+            return _average_precision(foreign[:, ::-1], known[:, ::-1])
+        case "aurc":
+            return _risk(known + foreign, wrong + foreign)
+    raise ValueError(f"figure must be aupr, aupr_foreign or aurc, got {figure!r}")
+
+
+def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    found, taken = positive.cumsum(axis=1), (positive + negative).cumsum(axis=1)
+    return (positive * found / np.maximum(taken, 1)).sum(axis=1) / positive.sum(axis=1)
+
+
+def _risk(answered: np.ndarray, failed: np.ndarray) -> np.ndarray:
+    """Return the mean risk over the 1, 2, ... samples of highest score, ties in random order.
+
+    Of c ties with w wrong behind A answers with W wrong, the j-th answer brings the risk to (W + w j / c) / (A + j):
+    a constant and a multiple of 1 / (A + j), so their sum over j is a difference of harmonic numbers.
+    """
+    total = int(answered[0].sum())
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, total + 1))])
+    before, failed_before = answered.cumsum(axis=1) - answered, failed.cumsum(axis=1) - failed
+    rate = failed / np.maximum(answered, 1)
+    inverse = harmonic[(before + answered).astype(int)] - harmonic[before.astype(int)]
+    return (failed + (failed_before - rate * before) * inverse).sum(axis=1) / total

@@ -1,0 +1,142 @@
+"""The risks to know before anything else: where the model that would be released fails most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from robustaug.evaluate import summary
+from robustaug.evaluate.measure import findings
+from robustaug.report.headline import Figures
+from robustaug.report.view import Model, View, mean_metric, percent, within, words
+
+SHOWN = 3
+_ECE = 0.05  # what says 90 % and is right in 85 % misleads whoever relies on it
+_SLIGHT = 0.02  # below this share of samples a risk is not worth one of the three places
+_ACCEPTED = 0.05  # of foreign samples, the most that is no risk where 95 % of known ones are accepted
+
+
+class Risk(NamedTuple):
+    """One risk.
+
+    Attributes:
+        sentence: what happens, and to how many.
+        section: id of the section that shows it.
+        weight: what risks are ordered by: the share of inputs that it costs; above 1, that figures cannot be relied on.
+    """
+
+    sentence: str
+    section: str
+    weight: float
+
+
+def risks(view: View, figures: Figures) -> tuple[Model, list[Risk]] | None:
+    """Return the three greatest risks, at most one of a kind, of the model that the verdict is about.
+
+    That is the one with the highest accuracy under attack of those held against a baseline, or the first. None where
+    nothing was measured.
+    """
+    if not view.models:
+        return None
+    model = max(view.others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
+    found = [risk for risk in _kinds(view, model) if risk is not None and risk.weight > _SLIGHT]
+    return model, sorted(found, key=lambda risk: -risk.weight)[:SHOWN]
+
+
+def _kinds(view: View, model: Model) -> Iterator[Risk | None]:
+    clean = mean_metric(view.of("clean", model.name), "accuracy")
+    yield _masked(view, model)
+    yield _attacked(view, model, clean)
+    yield _corrupted(view, model, clean)
+    yield _cohort(view, model, clean)
+    yield _unsure(view, model)
+    yield _foreign(view, model)
+    if np.isfinite(clean):
+        yield Risk(f"On clean data {percent(1 - clean)} of answers are wrong.", "headline", 1 - clean)
+
+
+def _masked(view: View, model: Model) -> Risk | None:
+    found = [f for cell in view.of("masking", model.name) for f in findings(view.records.samples(cell))]
+    if not found:
+        return None
+    return Risk(f"Accuracy under attack may be an illusion: {found[0].message}.", "checks", 2.0)
+
+
+def _attacked(view: View, model: Model, clean: float) -> Risk | None:
+    """The attack that costs most at its middle budget: the largest often breaks everything."""
+    worst: Risk | None = None
+    for scenario in view.scenarios("attack"):
+        cells = view.of("attack", model.name, scenario)
+        budgets = sorted({cell.severity for cell in cells})
+        if not budgets:
+            continue
+        middle = budgets[len(budgets) // 2]
+        standing = mean_metric([cell for cell in cells if cell.severity == middle], "accuracy")
+        lost = clean - standing
+        name = within(view.attack_name(scenario), middle)
+        if np.isfinite(lost) and (worst is None or lost > worst.weight):
+            sentence = f"Under {name}, {percent(standing)} of samples stand; {percent(clean)} are right without it."
+            worst = Risk(sentence, "attacks", lost)
+    return worst
+
+
+def _corrupted(view: View, model: Model, clean: float) -> Risk | None:
+    cells = view.of("operator", model.name)
+    lost = [
+        (clean - mean_metric([c for c in cells if (c.scenario, c.severity) == at], "accuracy"), at)
+        for at in dict.fromkeys((c.scenario, c.severity) for c in cells)
+    ]
+    lost = [one for one in lost if np.isfinite(one[0])]
+    if not lost:
+        return None
+    most, (scenario, severity) = max(lost, key=lambda one: one[0])
+    return Risk(
+        f"{words(scenario).capitalize()} at severity {severity:g} takes accuracy from {percent(clean)} to "
+        f"{percent(clean - most)}.",
+        "corruptions",
+        most,
+    )
+
+
+def _cohort(view: View, model: Model, clean: float) -> Risk | None:
+    """The worst cohort, where its whole interval is below the accuracy of all."""
+    rows = [row for row in summary.cohorts(view.records, model.name) if row.worst and row.high < clean]
+    if not rows:
+        return None
+    row = min(rows, key=lambda row: row.accuracy)
+    return Risk(
+        f"{row.column} {row.cohort} is right in {percent(row.accuracy)} ({percent(row.low)} to {percent(row.high)}, "
+        f"n = {row.n:,}) where all together are in {percent(clean)}.",
+        "cohorts",
+        clean - row.accuracy,
+    )
+
+
+def _unsure(view: View, model: Model) -> Risk | None:
+    cell = view.clean(model.name)
+    raw = np.nan if cell is None else cell.metrics.get("ece", np.nan)
+    scaled = np.nan if cell is None else cell.metrics.get("ece_scaled", np.nan)
+    if not raw > _ECE:
+        return None
+    mended = f" Temperature scaling brings that to {percent(scaled)}." if scaled < raw else ""
+    return Risk(f"Confidence is off by {percent(raw)} on the mean.{mended}", "calibration", float(raw))
+
+
+def _foreign(view: View, model: Model) -> Risk | None:
+    """The foreign source of which most passes as known by the score that tells it apart best."""
+    worst: Risk | None = None
+    for source in view.scenarios("ood"):
+        cells = view.of("ood", model.name, source)
+        rates = [
+            mean_metric(cells, key) for key in {key for cell in cells for key in cell.metrics if key.endswith("_fpr95")}
+        ]
+        passed = min((rate for rate in rates if np.isfinite(rate)), default=np.nan)
+        if passed > _ACCEPTED and (worst is None or passed - _ACCEPTED > worst.weight):
+            share, kept = percent(passed), percent(0.95, 0)
+            sentence = (
+                f"{share} of {words(source)} belong to no class and yet pass for known, as {kept} of test data do."
+            )
+            worst = Risk(sentence, "foreign", passed - _ACCEPTED)
+    return worst
