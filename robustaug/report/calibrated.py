@@ -1,4 +1,4 @@
-"""The section on confidence: reliability diagrams before and after temperature scaling."""
+"""The section on confidence: reliability before and after temperature scaling, and sets of classes under shift."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import numpy as np
 
 from robustaug.evaluate.records import Cell
 from robustaug.report.figures import Figure, Series, Table, reliability
-from robustaug.report.view import Model, View, decimal, percent
+from robustaug.report.view import Model, View, decimal, mean_metric, percent
 from robustaug.trust import calibration
 
-_KEYS = ("ece", "nll", "brier")
+_KEYS = ("ece", "classwise_ece", "nll", "brier")
 
 
 class Calibration(NamedTuple):
-    """Reliability diagrams as trained and, where a temperature was fitted, after scaling; and the figures."""
+    """Reliability diagrams as trained and, where a temperature was fitted, after scaling; and the figures.
+
+    Attributes:
+        sets: what sets of classes cover, on clean data and by severity; None where none were fitted.
+    """
 
     figures: list[Figure]
     table: Table
+    sets: Table | None
 
 
 def calibrated(view: View) -> Calibration | None:
@@ -35,8 +40,25 @@ def calibrated(view: View) -> Calibration | None:
         if (model, cell) in scaled:
             figures_of = (decimal(metrics.get(f"{key}_scaled", np.nan)) for key in _KEYS)
             rows.append([model.name, "scaled", decimal(metrics["temperature"], 2), *figures_of])
-    columns = ["model", "confidence", "temperature", "ECE", "NLL", "Brier score"]
-    return Calibration(figures, Table("Calibration on clean data; lower is better", columns, rows, 2))
+    columns = ["model", "confidence", "temperature", "ECE", "classwise ECE", "NLL", "Brier score"]
+    return Calibration(figures, Table("Calibration on clean data; lower is better", columns, rows, 2), _sets(view))
+
+
+def _sets(view: View) -> Table | None:
+    rows = []
+    for model in view.models:
+        shifted = view.of("operator", model.name)
+        severities = sorted({cell.severity for cell in shifted})
+        groups = [("clean", view.of("clean", model.name))]
+        groups += [(f"severity {s:g}, all corruptions", [c for c in shifted if c.severity == s]) for s in severities]
+        for words, cells in groups:
+            coverage, size = mean_metric(cells, "coverage"), mean_metric(cells, "set_size")
+            if np.isfinite(coverage):
+                rows.append([model.name, words, percent(coverage), decimal(size, 2)])
+    alpha = view.suite_setting("alpha")
+    promise = f", which promise {percent(1 - alpha, 0)} on clean data" if isinstance(alpha, float) else ""
+    columns = ["model", "data", "label in the set", "classes in it"]
+    return Table(f"Sets of classes{promise} and nothing under shift", columns, rows, 2) if rows else None
 
 
 def _figure(view: View, cells: list[tuple[Model, Cell]], scaled: bool) -> Figure:

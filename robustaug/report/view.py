@@ -150,10 +150,15 @@ class View:
     @cached_property
     def _suite(self) -> Mapping[str, Any]:
         """The suite's scenarios by name; empty where the config holds none."""
+        scenarios = self.suite_setting("scenarios")
+        return scenarios if isinstance(scenarios, Mapping) else {}
+
+    def suite_setting(self, key: str) -> Any:
+        """Return what the configured suite says under `key`; None where the config holds no suite, or not that."""
         node: Any = self.run.get("config")
-        for key in ("suite", "scenarios"):
-            node = node.get(key) if isinstance(node, Mapping) else None
-        return node if isinstance(node, Mapping) else {}
+        for step in ("suite", key):
+            node = node.get(step) if isinstance(node, Mapping) else None
+        return node
 
 
 def mean_metric(cells: Sequence[Cell], name: str) -> float:

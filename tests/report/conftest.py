@@ -68,6 +68,7 @@ def write_run(
                 samples = outcomes(draw, labels, len(classes), share)
                 shown = noisy(draw, images, 12 * severity)
                 metrics = {"accuracy": samples["correct"].mean(), "ece": 0.05, "nll": 0.4, "brier": 0.2}
+                metrics |= {"coverage": 0.9 - 0.05 * severity, "set_size": 1.0 + severity}
                 records.store(
                     Cell(model, operator, "operator", float(severity), 0, "f", n, 0.2, metrics), samples, shown
                 )
@@ -121,7 +122,7 @@ def described(models: list[str], classes: list[str], n: int, baseline: str | Non
         "name": "quickstart",
         "created": "2026-11-24T03:00:00+00:00",
         "command": "robustaug run configs/quickstart.yaml",
-        "config": {"name": "quickstart", "suite": {"scenarios": {"pgd_linf": attack}}},
+        "config": {"name": "quickstart", "suite": {"scenarios": {"pgd_linf": attack}, "alpha": 0.1}},
         "models": {
             name: {
                 "parameters": 19_210,
@@ -182,6 +183,7 @@ def clean(
     samples["confidence"] = 1 / p.sum(axis=1)
     temperature = calibration.fit_temperature(logits, labels)
     figures = {"accuracy": float(samples["correct"].mean()), "temperature": temperature}
+    figures |= {"classwise_ece": 0.01, "coverage": 0.91, "set_size": 1.25}
     for suffix, scaled in (("", logits), ("_scaled", logits / temperature)):
         for name in ("ece", "nll", "brier"):
             figures[f"{name}{suffix}"] = float(getattr(calibration, name)(scaled, labels))

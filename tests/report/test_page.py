@@ -218,3 +218,11 @@ def test_the_page_of_a_run_before_verdicts_shows_what_its_gates_said(make_run):
     gate = {"name": "max_ece", "model": "robust", "message": "max_ece: ece 0.1 keeps the limit 0.11"}
     page = read(make_run(run={"gates": [gate | {"passed": True}, gate | {"passed": False}]}))
     assert "1 of 2 gates failed" in text_of(page)
+
+
+def test_sets_of_classes_show_what_they_cover_under_shift(make_run):
+    words = text_of(read(make_run(models=["alone"], baseline=None)))
+    assert "Sets of classes, which promise 90 % on clean data and nothing under shift" in words
+    for row in ("alone clean 91.0 % 1.25", "alone severity 1, all corruptions 85.0 % 2.00"):
+        assert row in words
+    assert "alone severity 5, all corruptions 65.0 % 6.00" in words
