@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -89,7 +90,7 @@ def test_the_experiment_of_the_readme_is_valid():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    curve, loader, fast, direct = blocks("README.md", "python")
+    curve, trust, loader, fast, direct = blocks("README.md", "python")
     dataset = torch.utils.data.TensorDataset(torch.rand(4, 3, 16, 16), torch.arange(4))
     made = run(loader.replace('device="cuda"', 'device="cpu"'), dataset=dataset)
     images, labels = next(iter(made["loader"]))[:2]
@@ -104,6 +105,23 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert scope["result"].success.shape == (4,)
     scope = run(curve, robustaug=robustaug, images=images, labels=labels, model=network.eval())
     assert (scope["curve"].accuracy[1:] <= scope["curve"].accuracy[:-1]).all()
+    check_trust(trust.replace('"review.csv"', "review").replace('"detector.safetensors"', "stored"), tmp_path)
+
+
+def check_trust(code, folder):
+    model = robustaug.create("model.small_cnn", channels=1, classes=10, width=4, size=8).eval()
+    train, held_out = (robustaug.create("data.digits", split=split) for split in ("train", "val"))
+    images = held_out.as_input(torch.stack([held_out[i].image for i in range(len(held_out))]), torch.device("cpu"))
+    with torch.inference_mode():
+        logits = model(images)
+    files = {"review": folder / "review.csv", "stored": folder / "detector.safetensors"}
+    given = {"model": model, "train": train, "device": torch.device("cpu"), "images": images, "held_out_images": images}
+    given |= {"held_out_logits": logits, "held_out_labels": held_out.labels}
+    right = np.arange(1000) >= 100
+    scope = run(code, robustaug=robustaug, confidence=np.arange(1000) / 1000, correct=right, **given, **files)
+    assert len(files["review"].read_text().splitlines()) - 1 <= 0.05 * (len(images) + 1)
+    assert scope["sets"].sets(logits).shape == logits.shape
+    assert scope["answer"].bound <= 0.02
 
 
 def test_the_readme_names_every_attack():
