@@ -322,8 +322,9 @@ def _obtain(
 def _claim(plan: Plan, folder: Path) -> None:
     """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
     path = folder / "experiment.json"
-    # gates and the baseline judge what is on record; they may change without measuring anew
+    # gates, the baseline and protected columns judge what is on record; they may change without measuring anew
     dumped = {key: value for key, value in _dump(plan).items() if key not in ("gates", "baseline")}
+    dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in ("protected", "positive")}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != dumped:
