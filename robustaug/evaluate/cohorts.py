@@ -168,7 +168,7 @@ def cohort_table(
             sizes = np.bincount(grouping.at[rows], minlength=len(small))
             hits = np.bincount(grouping.at[rows], correct, len(small))
             small |= sizes < NAMED_COHORT
-            for at in np.flatnonzero(sizes >= NAMED_COHORT):
+            for at in np.flatnonzero(sizes >= NAMED_COHORT).tolist():
                 found.append((cell, grouping.column, grouping.names[at], int(sizes[at]), float(hits[at])))
         if small.any():
             suppressed[grouping.column] = int(small.sum())
@@ -199,7 +199,9 @@ def _of_samples(records: Records, known: Metadata, cells: Sequence[Cell]) -> tup
 
 def _groupings(known: Metadata, pairs: bool) -> Iterator[Grouping]:
     yield from known.columns.values()
-    several = [grouping for grouping in known.columns.values() if len(grouping.names) > 1]
+    several = [
+        one for one in known.columns.values() if len(one.names) > 1 and np.bincount(one.at).max() >= NAMED_COHORT
+    ]
     if pairs:
         for one, other in itertools.combinations(several, 2):
             yield one.with_(other)
