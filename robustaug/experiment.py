@@ -33,7 +33,7 @@ from robustaug.evaluate.gates import (
 )
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
-from robustaug.evaluate.records import Records
+from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
 from robustaug.models import checkpoints
@@ -229,7 +229,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
             "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
             "seed": experiment.seed,
             "limits": limits + _standing_limits(plan),
-            "figures": figures,
+            "figures": {name: nan_to_null(found) for name, found in figures.items()},
             "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
         }
     )
