@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +26,12 @@ SHIFTS = ("clean", "operator", "attack")
 """Kinds of cells whose accuracy is asked of each cohort."""
 
 _PROTECTED = b"protected"
+_RANGE = re.compile(r"-?[0-9.]+(e[+-]?[0-9]+)? to -?[0-9.]+(e[+-]?[0-9]+)?")
+
+
+def spelt(column: str, value: str) -> str:
+    """Return a cohort in words: "sex = Female", or "age 17 to 25" of a range of numbers."""
+    return f"{column} {value}" if _RANGE.fullmatch(value) else f"{column} = {value}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Grouping:
 
     Attributes:
         column: such as "sex", or "sex and race".
-        names: (C,) of the cohorts, such as "Female", or "Female and Black".
+        names: (C,) of the cohorts, such as "Female"; of a pair in words, such as "sex = Female and race = Black".
         at: (N,) int64, the cohort of each sample.
     """
 
@@ -45,7 +52,7 @@ class Grouping:
         """Return the cohorts of both columns together."""
         found, at = np.unique(self.at * len(other.names) + other.at, return_inverse=True)
         pairs = (divmod(int(code), len(other.names)) for code in found)
-        names = [f"{self.names[a]} and {other.names[b]}" for a, b in pairs]
+        names = [f"{spelt(self.column, self.names[a])} and {spelt(other.column, other.names[b])}" for a, b in pairs]
         return Grouping(f"{self.column} and {other.column}", names, at)
 
 
@@ -75,7 +82,8 @@ class CohortCell(NamedTuple):
 
     Attributes:
         kind, scenario, severity: as in `records.Cell`.
-        column, cohort: as in `Grouping`.
+        column: as in `Grouping`.
+        cohort: in words, such as "sex = Female", or "age 17 to 25 and sex = Female".
         n: samples of the cohort that were measured there, `NAMED_COHORT` or more.
         accuracy, low, high: with an interval that holds for all rows of the table at once.
     """
@@ -198,7 +206,8 @@ def _of_samples(records: Records, known: Metadata, cells: Sequence[Cell]) -> tup
 
 
 def _groupings(known: Metadata, pairs: bool) -> Iterator[Grouping]:
-    yield from known.columns.values()
+    for one in known.columns.values():
+        yield Grouping(one.column, [spelt(one.column, name) for name in one.names], one.at)
     several = [
         one for one in known.columns.values() if len(one.names) > 1 and np.bincount(one.at).max() >= NAMED_COHORT
     ]

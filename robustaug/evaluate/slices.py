@@ -5,7 +5,6 @@ Legend: N samples, L values that are large enough, over all columns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +12,13 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from robustaug.data.columns import cohort
-from robustaug.evaluate.cohorts import metadata
+from robustaug.evaluate.cohorts import metadata, spelt
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.statistics import wilson
 
 DEPTH = 3
 """Values that a slice combines, at most."""
-
-_RANGE = re.compile(r"-?[0-9.]+(e[+-]?[0-9]+)? to -?[0-9.]+(e[+-]?[0-9]+)?")
 
 
 class Slice(NamedTuple):
@@ -47,7 +44,7 @@ class Slice(NamedTuple):
     @property
     def words(self) -> str:
         """The slice's name: "age 17 to 25 and sex = Female"."""
-        return " and ".join(f"{c} {v}" if _RANGE.fullmatch(v) else f"{c} = {v}" for c, v in self.values)
+        return " and ".join(spelt(column, value) for column, value in self.values)
 
 
 class Found(NamedTuple):

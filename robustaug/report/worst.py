@@ -41,8 +41,7 @@ def _row(view: View, model: str, row: CohortCell) -> list[str]:
         "attack": within(view.attack_name(row.scenario), row.severity),
     }[row.kind]
     interval = f"{percent(row.low)} to {percent(row.high)}"
-    name = f"{row.column} = {row.cohort}"
-    return [name, model, condition, f"{row.n:,}", percent(row.accuracy), interval]
+    return [row.cohort, model, condition, f"{row.n:,}", percent(row.accuracy), interval]
 
 
 def _note(tables: list[CohortTable]) -> str:

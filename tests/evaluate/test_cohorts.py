@@ -42,8 +42,8 @@ def test_every_column_and_pair_on_every_cell_by_counting(records):
     store(records, "operator", "fog", 5, right[5])
     store(records, "attack", "pgd", 0.1, right[0.1])
     table = cohort_table(records, "m")
-    both = np.char.add(np.char.add(SEX, " and "), RACE)
-    columns = {"sex": SEX, "race": RACE, "sex and race": both}
+    sex, race = np.char.add("sex = ", SEX), np.char.add("race = ", RACE)
+    columns = {"sex": sex, "race": race, "sex and race": np.char.add(np.char.add(sex, " and "), race)}
     seen = {(r.severity, r.column, r.cohort): r for r in table.rows if "class" not in r.column}
     expected = {
         (severity, column, str(name)): correct[values == name]
@@ -68,7 +68,7 @@ def test_small_cohorts_are_counted_and_not_named(tmp_path):
     store(records, "clean", "clean", 0, np.arange(200) < 190)
     table = cohort_table(records, "m", pairs=False)
     assert table.suppressed == {"place": 2}
-    assert {row.cohort for row in table.rows if row.column == "place"} == {"town"}
+    assert {row.cohort for row in table.rows if row.column == "place"} == {"place = town"}
     assert "hut" not in str(table)
 
 
@@ -76,7 +76,7 @@ def test_seeds_of_a_cell_count_each_sample_once(records):
     one, other = np.arange(200) < 100, np.arange(200) < 140
     store(records, "operator", "fog", 3, one, seed=0)
     store(records, "operator", "fog", 3, other, seed=1)
-    row = next(r for r in cohort_table(records, "m", pairs=False).rows if r.cohort == "f")
+    row = next(r for r in cohort_table(records, "m", pairs=False).rows if r.cohort == "sex = f")
     assert (row.n, row.accuracy) == (100, pytest.approx(0.6))
 
 
@@ -85,15 +85,15 @@ def test_samples_are_found_by_their_index_and_a_limited_cell_by_what_it_measured
     store(records, "attack", "pgd", 0.1, SEX[index] == "f", index=index, asked=200.0)
     table = cohort_table(records, "m", pairs=False)
     found = {row.cohort: row for row in table.rows if row.column == "sex"}
-    assert (found["f"].n, found["f"].accuracy, found["m"].accuracy) == (60, 1, 0)
-    assert found["f"][6:] == pytest.approx(anytime(60, 60, 1 - 0.05 / len(table.rows)))
+    assert (found["sex = f"].n, found["sex = f"].accuracy, found["sex = m"].accuracy) == (60, 1, 0)
+    assert found["sex = f"][6:] == pytest.approx(anytime(60, 60, 1 - 0.05 / len(table.rows)))
 
 
 def test_the_worst_shifted_cohort_is_a_figure_with_an_interval_that_holds_for_all(records):
     store(records, "clean", "clean", 0, np.zeros(200, dtype=bool))
     store(records, "operator", "fog", 1, np.ones(200, dtype=bool))
     store(records, "operator", "fog", 5, (SEX == "f") | (np.arange(200) < 40))
-    assert cohort_table(records, "m", ["operator"], False).worst[:5] == ("operator", "fog", 5.0, "sex", "m")
+    assert cohort_table(records, "m", ["operator"], False).worst[:5] == ("operator", "fog", 5.0, "sex", "sex = m")
     assert summary.figures(records, "m")["worst_cohort_shifted_accuracy"] == pytest.approx(0.2)
     found = intervals(records, "m", ["worst_cohort_shifted_accuracy"], 0.9)["worst_cohort_shifted_accuracy"]
     rows = 2 * (2 + 2 + 3)  # severities, and cohorts of class, sex and race
