@@ -33,7 +33,7 @@ from robustaug.evaluate.gates import (
 )
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
-from robustaug.evaluate.records import Records
+from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Suite
 from robustaug.models import checkpoints
@@ -229,7 +229,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
             "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
             "seed": experiment.seed,
             "limits": limits + _standing_limits(plan),
-            "figures": figures,
+            "figures": {name: nan_to_null(found) for name, found in figures.items()},
             "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
         }
     )
@@ -322,8 +322,9 @@ def _obtain(
 def _claim(plan: Plan, folder: Path) -> None:
     """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
     path = folder / "experiment.json"
-    # gates and the baseline judge what is on record; they may change without measuring anew
+    # gates, the baseline and protected columns judge what is on record; they may change without measuring anew
     dumped = {key: value for key, value in _dump(plan).items() if key not in ("gates", "baseline")}
+    dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in ("protected", "positive")}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != dumped:

@@ -119,6 +119,27 @@ def test_a_misspelt_gate_is_refused_before_any_work(config):
     experiment.read_plan(config, ["gates.first={min_pgd@0.1: 0.5, max_ece: 1/10}"])
 
 
+def test_protected_columns_give_figures_to_gates_and_may_change_without_measuring_anew(outcome, config):
+    before = Records(outcome.folder).cells()
+    changes = ["suite.protected=[ink]", 'suite.positive="3"', "gates.first={max_ink_demographic_parity_difference: 1}"]
+    again = experiment.run(experiment.read_plan(config, changes), outcome.folder)
+    [gate] = again.gates["first"]
+    assert (gate.verdict, gate.figure) == ("pass", "ink_demographic_parity_difference")
+    assert gate.low < gate.high
+    assert Records(outcome.folder).cells() == before
+    written = (outcome.folder / "run.json").read_text()  # a model that selects nobody has no disparate impact
+    json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_protected_columns_are_checked_before_any_training(config, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'ink_disparate_impact'"):
+        experiment.read_plan(config, ["suite.protected=[ink]", "gates.first={min_ink_disparate_impct: 0.8}"])
+    plan = experiment.read_plan(config, ["suite.protected=[inc]", 'suite.positive="3"'])
+    with pytest.raises(ValueError, match="protected names 'inc'; did you mean 'ink'"):
+        experiment.run(plan, tmp_path / "run")
+    assert not (tmp_path / "run" / "models").exists()
+
+
 def test_another_seed_repeats_the_experiment_with_other_draws(outcome, config, tmp_path):
     other = experiment.run(experiment.read_plan(config, ["seed=1"]), tmp_path / "runs" / "other")
     assert other.figures["first"]["nll"] != outcome.figures["first"]["nll"]

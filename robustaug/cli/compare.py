@@ -28,7 +28,7 @@ def compare(
 
     from robustaug.evaluate.compare import compare as pair
 
-    (records_a, model_a), (records_b, model_b) = _open(a), _open(b)
+    (records_a, model_a), (records_b, model_b) = open_model(a), open_model(b)
     rows = pair(records_a, model_a, records_b, model_b)
     if as_json:
         plain = [
@@ -60,7 +60,7 @@ def sentence(rows: list[Comparison], a: str, b: str) -> str:
     return text
 
 
-def _open(text: str) -> tuple[Records, str]:
+def open_model(text: str) -> tuple[Records, str]:
     """Read `folder` or `folder:model`; a folder's own colon wins over the separator."""
     from robustaug.evaluate.records import Records
 

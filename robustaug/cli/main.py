@@ -23,6 +23,7 @@ from robustaug.cli.doctor import doctor
 from robustaug.cli.eval import evaluate
 from robustaug.cli.report import report
 from robustaug.cli.run import run
+from robustaug.cli.slices import slices
 from robustaug.cli.train import train
 from robustaug.cli.verify import verify
 from robustaug.launch import EndedError
@@ -40,6 +41,7 @@ app.command("eval")(evaluate)
 app.command("attack")(attack)
 app.command("verify")(verify)
 app.command("compare")(compare)
+app.command("slices")(slices)
 app.command("report")(report)
 app.command("checkpoint")(checkpoint)
 app.add_typer(ops.app, name="ops")

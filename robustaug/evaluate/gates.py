@@ -24,7 +24,7 @@ FIGURES = frozenset(
         *("classwise_ece", "classwise_ece_scaled", "coverage", "set_size"),
         *("corruption_ece", "corruption_classwise_ece", "corruption_nll", "corruption_brier"),
         *("corruption_coverage", "corruption_set_size"),
-        *("certified_accuracy", "ood_auroc", "ood_fpr95"),
+        *("certified_accuracy", "ood_auroc", "ood_fpr95", "worst_cohort_shifted_accuracy"),
     ]
 )
 """Figures with a fixed name; a run adds others, such as `pgd@0.1`."""
@@ -41,6 +41,10 @@ _SHARES = (
     "ece_scaled",
     "coverage",
     "abstained",
+    "parity_difference",
+    "odds_difference",
+    "opportunity_difference",
+    "disparate_impact",
 )  # names that end so lie in [0, 1]
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
 from scipy.stats import binom
 
-from robustaug.evaluate import summary
+from robustaug.evaluate import protected, summary
 from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.cohorts import cohort_table
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
@@ -27,6 +29,7 @@ from robustaug.evaluate.statistics import (
     bootstrap_ci,
     wilson,
 )
+from robustaug.trust.fairness import COMPARED
 from robustaug.trust.ood.figures import FIGURES
 
 _RESAMPLES = 10_000
@@ -44,8 +47,8 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
     FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
-    from order statistics; means from a bootstrap; calibration errors as in `calibration_intervals`. The classwise one
-    under shift has none: its logits are not kept.
+    from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
+    `calibration_intervals`. The classwise one under shift has none: its logits are not kept.
 
     Args:
         confidence: of each interval, in (0, 1).
@@ -83,6 +86,10 @@ class _Figures:
             return self._graded(at)
         if name == "worst_cohort_accuracy":
             return self._worst_cohort()
+        if name == "worst_cohort_shifted_accuracy" and graded:
+            return self._worst_shifted()
+        if name.endswith(tuple(COMPARED)):
+            return self._protected.get(name)
         if name in _CALIBRATION and clean:
             return self._calibrated(name, clean[0])
         return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
@@ -158,6 +165,14 @@ class _Figures:
         rows = [row for row in summary.cohorts(self.records, self.model) if row.n >= NAMED_COHORT]
         level = 1 - (1 - self.confidence) / max(len(rows), 1)
         return _least([wilson(round(row.accuracy * row.n), row.n, level) for row in rows]) if rows else None
+
+    def _worst_shifted(self) -> Interval | None:
+        rows = cohort_table(self.records, self.model, ["operator"], False, self.confidence).rows
+        return _least([Interval(row.accuracy, row.low, row.high) for row in rows]) if rows else None
+
+    @cached_property
+    def _protected(self) -> dict[str, Interval]:
+        return protected.intervals(self.records, self.model, self.confidence)
 
     def _calibrated(self, name: str, clean: Cell) -> Interval | None:
         figure, scaled = name.removesuffix("_scaled"), name.endswith("_scaled")

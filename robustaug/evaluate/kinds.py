@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustaug import registry
 from robustaug.data.source import Source
+from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import Classifier
 from robustaug.models.text_classifier import TextClassifier
@@ -32,11 +33,12 @@ def check_model(model: Classifier, source: Source) -> None:
 
 
 def check_suite(suite: Suite, source: Source) -> None:
-    """Refuse scenarios that do not fit the test data, before anything is measured.
+    """Refuse scenarios and protected columns that do not fit the test data, before anything is measured.
 
     Raises:
         ValueError: names the first one.
     """
+    check_protected(suite, source)
     kind = source.layout.name
     for plan in suite.plans():
         if plan.kind == "operator":

@@ -133,7 +133,7 @@ class Records:
                 save_file({key: np.ascontiguousarray(value) for key, value in examples.items()}, aside)
         with atomic.replacing(self._samples_path(cell)) as aside:
             pq.write_table(pa.table({key: _column(value) for key, value in samples.items()}), aside)
-        row = asdict(cell) | {"id": cell.id, "metrics": json.dumps(_nan_to_null(cell.metrics))}
+        row = asdict(cell) | {"id": cell.id, "metrics": json.dumps(nan_to_null(cell.metrics))}
         columns = ", ".join(row)
         marks = ", ".join(f":{name}" for name in row)
         with closing(self._connect()) as connection, connection:
@@ -182,7 +182,8 @@ def _cell(row: sqlite3.Row) -> Cell:
     return Cell(**values)
 
 
-def _nan_to_null(metrics: Mapping[str, float]) -> dict[str, float | None]:
+def nan_to_null(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures with None for those that are NaN or infinite, which JSON does not know."""
     return {key: float(value) if np.isfinite(value) else None for key, value in metrics.items()}
 
 

@@ -10,20 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate.cohorts import write_metadata
 from robustaug.evaluate.confidence import fit_where_enough, set_limits
 from robustaug.evaluate.kinds import check_model, check_suite
 from robustaug.evaluate.measure import Bench, findings, logits_and_labels, measure
+from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits
 from robustaug.evaluate.suite import Plan, Suite
@@ -98,7 +97,7 @@ def run_suite(
     plans = [*suite.plans()]
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     limits += set_limits(data.validation, suite.alpha)
-    write_cohorts(records.folder, data.test)
+    write_metadata(records, data.test, suite.protected, check_protected(suite, data.test))
     for model in models.values():
         require_eval(model)
         check_model(model, data.test)
@@ -141,14 +140,6 @@ def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
     if plan.basis == "clean":
         return cells[0]
     return cells[plans.index(plan._replace(kind=plan.basis, severity=0.0, basis=""))]
-
-
-def write_cohorts(folder: Path, source: Source) -> None:
-    """Write cohorts.parquet: the root index of each sample and its metadata columns as text."""
-    columns: dict[str, Any] = {"index": source.sample_index.numpy()}
-    columns |= {name: pa.array([str(value) for value in values]) for name, values in source.cohorts.items()}
-    with atomic.replacing(folder / "cohorts.parquet") as aside:
-        pq.write_table(pa.table(columns), aside)
 
 
 def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> Bench:

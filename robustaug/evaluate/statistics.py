@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import ndtri
+from scipy.special import gammaincinv, ndtri
 from scipy.stats import beta, binom, binomtest
 
 from robustaug.attacks.anytime import anytime_interval
@@ -159,6 +159,26 @@ def bootstrap_ci(values: Any, seed: int = 0, n_resamples: int = 10_000, confiden
         means = np.concatenate([values[rows].mean(axis=1) for rows in _resamples(len(values), seed, n_resamples)])
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_cells(counts: Any, seed: int = 0, n_resamples: int = 10_000) -> np.ndarray:
+    """Return (R, V) float64 weights of the V cells of a table of counts, for figures that are ratios of its sums.
+
+    The Bayesian bootstrap (Rubin 1981) gives each sample an exponential weight, so that the weight of a cell follows a
+    gamma law: N costs nothing. Half a sample is added to every cell, after Jeffreys: what was never seen is not held
+    impossible, and no sum that a figure is divided by is 0.
+
+    Args:
+        counts: (V,) >= 0.
+        seed, n_resamples: as in `bootstrap_ci`.
+
+    Raises:
+        ValueError: wrong shape, or counts that are negative or not finite.
+    """
+    cells = _outcomes("counts", counts)
+    if (cells < 0).any():
+        raise ValueError(f"counts must be >= 0, got {cells.min():g}")
+    return gammaincinv(cells + 0.5, _uniform(Keys.of(seed, n_resamples).fold("bootstrap.cells"), len(cells)))
 
 
 def bootstrap_statistic(

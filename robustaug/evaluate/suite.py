@@ -125,6 +125,8 @@ class Suite(Strict):
             for points that lead another one astray.
         alpha: the chance that a prediction set may miss the label, in (0, 1); sets are fitted where there is validation
             data, and their coverage and size are measured on clean and shifted data.
+        protected: metadata columns of the test data, such as sex, between whose groups predictions are compared.
+        positive: the class that counts as a selection there; the last of two when left out.
     """
 
     scenarios: dict[str, Scenario]
@@ -133,6 +135,8 @@ class Suite(Strict):
     examples: int = Field(default=6, ge=0, le=8)
     masking_checks: bool = True
     alpha: float = Field(default=0.1, gt=0, lt=1)
+    protected: list[str] = []
+    positive: str | None = None
 
     @field_validator("scores")
     @classmethod
@@ -155,6 +159,14 @@ class Suite(Strict):
             if key in seen:
                 raise ValueError(f"{plan.scenario!r} at {plan.severity:g} with seed {plan.seed} is given twice")
             seen.add(key)
+        return self
+
+    @model_validator(mode="after")
+    def _selecting(self) -> Suite:
+        if "class" in self.protected:
+            raise ValueError("protected names metadata columns; class is what is predicted")
+        if self.positive is not None and not self.protected:
+            raise ValueError("positive goes with protected, the columns between whose groups selections are compared")
         return self
 
     def reseeded(self, offset: int) -> Suite:

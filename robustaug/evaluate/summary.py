@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from robustaug.evaluate import protected
+from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
@@ -50,7 +51,9 @@ def figures(records: Records, model: str) -> dict[str, float]:
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
     and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
-    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy.
+    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
+    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); of every protected column those of
+    `protected.figures`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -68,12 +71,14 @@ def figures(records: Records, model: str) -> dict[str, float]:
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
         out["worst_cohort_accuracy"] = min(worst)
-    return out
+    if shifted := cohort_table(records, model, ["operator"], pairs=False).worst:
+        out["worst_cohort_shifted_accuracy"] = shifted.accuracy
+    return out | protected.figures(records, model)
 
 
 def figure_names(suite: Suite) -> set[str]:
     """Return the names of the figures that a suite adds to the fixed ones."""
-    names: set[str] = set()
+    names = protected.figure_names(suite)
     for plan in suite.plans():
         if plan.kind == "operator":
             names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
@@ -96,19 +101,14 @@ def attack_figure(scenario: str, eps: float) -> str:
 
 def cohorts(records: Records, model: str) -> list[CohortRow]:
     """Return clean accuracy by cohort for every metadata column, the class among them."""
-    path = records.folder / "cohorts.parquet"
-    clean = records.cells(model=model, kind="clean")
-    if not path.exists() or not clean:
+    known, clean = metadata(records), records.cells(model=model, kind="clean")
+    if known is None or not clean:
         return []
-    table = pq.read_table(path)
     samples = records.samples(clean[0], ["index", "correct"])
-    position = {int(index): row for row, index in enumerate(table["index"].to_numpy())}
-    rows = np.array([position[int(index)] for index in samples["index"]])
+    rows = known.rows(samples["index"])
     out: list[CohortRow] = []
-    for column in table.column_names:
-        if column != "index":
-            values = table[column].to_numpy(zero_copy_only=False)[rows]
-            out += _cohort_rows(column, samples["correct"], values)
+    for column, grouping in known.columns.items():
+        out += _cohort_rows(column, samples["correct"], np.array(grouping.names, dtype=str)[grouping.at[rows]])
     return out
 
 

@@ -23,10 +23,12 @@ from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
 from robustaug.report.figures import Table
 from robustaug.report.foreign import foreign
+from robustaug.report.protected import protected_columns
 from robustaug.report.risks import risks
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
 from robustaug.report.view import View, budget, p_text, percent, points_text, words
+from robustaug.report.worst import worst
 
 
 def write(folder: str | Path) -> Path:
@@ -93,6 +95,8 @@ def _content(view: View) -> dict[str, Any]:
         "calibration": calibrated(view),
         "foreign": foreign(view),
         "cohorts": cohorts(view),
+        "worst": worst(view),
+        "protected": protected_columns(view),
         "training": training(view),
         "comparisons": _comparisons(view, differences),
         "facts": _facts(view),
