@@ -21,7 +21,7 @@ from robustaug.attacks.state import AttackWarning
 from robustaug.attacks.verify import broken
 from robustaug.attacks.witness import Witnesses
 from robustaug.data.source import Source, batches
-from robustaug.evaluate.measure import attackable, broke
+from robustaug.evaluate.attacked import attackable, broke
 from robustaug.evaluate.statistics import Interval, anytime, wilson
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, subset

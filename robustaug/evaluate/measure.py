@@ -6,80 +6,38 @@ Legend: N samples, K classes.
 from __future__ import annotations
 
 import inspect
-import json
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustaug import registry
-from robustaug.attacks.attack import Attack
-from robustaug.attacks.curve import stands
-from robustaug.attacks.driver import are_probabilities
-from robustaug.attacks.execution import Execution
-from robustaug.attacks.masking import SAMPLES, Finding, LogProbabilities, examine, threat_of, unfit
-from robustaug.attacks.state import AttackResult, AttackWarning
 from robustaug.data.opening import open_source
 from robustaug.data.source import Batch, Source, batches
+from robustaug.evaluate.attacked import attacked, masking, within
+from robustaug.evaluate.bench import (
+    Bench,
+    Columns,
+    Measured,
+    batches_of,
+    examples_of,
+    judged,
+    keep,
+    logits_of_input,
+    stacked,
+)
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
 from robustaug.evaluate.confidence import Confidence, calibration_figures
 from robustaug.evaluate.scores import scored
-from robustaug.evaluate.suite import Plan, make_attack
+from robustaug.evaluate.suite import Plan
 from robustaug.models.classifier import Classifier
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.tabular.table import TABLES, check_in_place
 from robustaug.pipeline import fitted
-from robustaug.rng import Keys, subset
+from robustaug.rng import Keys
 from robustaug.trust import ood
 from robustaug.trust.calibration import Tally
-from robustaug.trust.conformal import ConformalSets
-
-Columns = dict[str, np.ndarray]
-BROKE = "broke "
-"""Begins the names of metrics that count what each attack of an ensemble broke."""
-
-
-class Measured(NamedTuple):
-    """Per-sample columns, figures, and example images of one cell.
-
-    Attributes:
-        n: samples measured.
-    """
-
-    samples: Columns
-    metrics: dict[str, float]
-    examples: dict[str, np.ndarray]
-    n: int
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a cell is measured with.
-
-    Attributes:
-        model: in eval mode, on `device`.
-        test: the data the figures are about.
-        temperature: fitted on held-out data, None where there was none.
-        scores: fitted out-of-distribution scores by short name.
-        examples: samples kept a cell.
-        others: the other models of the run, on `device`; the first whose gradients can be followed is the surrogate of
-            the masking checks.
-        sets: prediction sets fitted on held-out data, None where there was none, or too little.
-    """
-
-    model: Classifier
-    test: Source
-    device: torch.device
-    batch_size: int
-    temperature: float | None
-    scores: dict[str, Any]
-    examples: int
-    others: tuple[Classifier, ...] = ()
-    sets: ConformalSets | None = None
 
 
 def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
@@ -96,13 +54,13 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
         return _operator(bench, plan)
     if plan.basis in ("nearest", "smoothed"):
         assert basis is not None, "the run without a budget comes first"
-        return _within(plan, basis) if plan.basis == "nearest" else _certified(plan, basis)
+        return within(plan, basis) if plan.basis == "nearest" else _certified(plan, basis)
     if plan.kind == "smoothed":
         return _smoothed(bench, plan)
     if plan.kind in ("attack", "nearest"):
-        return _attack(bench, plan)
+        return attacked(bench, plan)
     if plan.kind == "masking":
-        return _masking(bench, plan)
+        return masking(bench, plan)
     assert basis is not None, "the clean cell is measured before any out-of-distribution cell"
     return _ood(bench, plan, basis)
 
@@ -112,7 +70,7 @@ def logits_and_labels(
 ) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) float32 and labels (N,), on the CPU."""
     rows = [
-        (torch.from_numpy(_logits(model, source.as_input(batch.image, device))), batch.label)
+        (torch.from_numpy(logits_of_input(model, source.as_input(batch.image, device))), batch.label)
         for batch in batches(source, batch_size)
     ]
     logits, labels = zip(*rows, strict=True)
@@ -124,10 +82,10 @@ def _clean(bench: Bench) -> Measured:
     confidence = Confidence(bench.sets)
     for batch in batches(bench.test, bench.batch_size):
         x = bench.test.as_input(batch.image, bench.device)
-        logits = _logits(bench.model, x)
-        rows.append(_judged(batch, logits) | {"logits": logits} | scored(bench.model, bench.scores, x))
+        logits = logits_of_input(bench.model, x)
+        rows.append(judged(batch, logits) | {"logits": logits} | scored(bench.model, bench.scores, x))
         rows[-1] |= _added(confidence, batch, logits)
-    samples = _stack(rows)
+    samples = stacked(rows)
     metrics = confidence.figures(samples)
     if bench.temperature is not None:
         scaled = samples["logits"].astype(np.float64) / bench.temperature
@@ -145,106 +103,31 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
     before: list[Tensor] = []
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
-    for batch in _batches(bench, plan):
+    for batch in batches_of(bench, plan):
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
         image = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
         keys = keys.to(operator.layout.device(image))
         shifted = operator.apply(image, operator.sample(keys))  # of images uint8: what a camera would store
         check_in_place(plan.spec, shifted)
-        logits = _logits(bench.model, bench.test.as_input(shifted, bench.device))
-        rows.append(_judged(batch, logits) | _added(confidence, batch, logits))
+        logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
+        rows.append(judged(batch, logits) | _added(confidence, batch, logits))
         if bench.test.layout is IMAGES:  # reports show pictures alone
-            _keep(before, image, bench.examples)
-            _keep(after, shifted, bench.examples)
-    samples = _stack(rows)
+            keep(before, image, bench.examples)
+            keep(after, shifted, bench.examples)
+    samples = stacked(rows)
     figures = confidence.figures(samples)
-    return Measured(samples, figures, _examples(before=before, after=after), len(samples["index"]))
-
-
-def _attack(bench: Bench, plan: Plan) -> Measured:
-    """Run an attack within the plan's budget, or within its own where that is 0."""
-    # made with the budget: beside another one, the budgets of its parts would be scaled
-    attack = make_attack(plan.spec, plan.severity or None)
-    model: nn.Module | None = None
-    rows: list[Columns] = []
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    asked = 0
-    for batch in _as_attacked(attack, _batches(bench, plan)):
-        x, y = bench.test.as_input(batch.image, bench.device), batch.label.to(bench.device)
-        model = model or attackable(bench.model, x[: bench.batch_size])
-        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
-        execution = Execution(batch_size=bench.batch_size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
-            result = attack(model, x, y, keys=keys, execution=execution)
-        rows.append(_attacked(bench, batch, result))
-        tried = result.tried.cpu()
-        if bench.test.layout is IMAGES:
-            _keep(before, batch.image[tried], bench.examples)
-            _keep(after, _bytes(result.x_adv)[result.tried], bench.examples)
-        asked += len(x)
-    samples = _stack(rows)
-    metrics = _cost(samples)
-    if plan.kind == "nearest":
-        found = np.where(samples["success"], samples["norm"], np.inf)
-        metrics["median_norm"] = float(np.median(found))
-    else:
-        metrics["accuracy"] = float(samples["correct"].mean())
-    if attack.may_stop:
-        metrics["asked"] = float(asked)
-    changed = samples["success"] & (samples["norm"] > 0)
-    parts = broke(attack, torch.from_numpy(samples["by"][changed]))
-    metrics |= {f"{BROKE}{name}": float(count) for name, count in parts.items()} if len(parts) > 1 else {}
-    return Measured(samples, metrics, _examples(before=before, after=after), len(samples["index"]))
-
-
-def _as_attacked(attack: Attack, parts: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches as they come or, for an attack whose samples depend on each other, all as one."""
-    names = {attack.name, *(part.name for part in getattr(attack, "parts", ()))}
-    if not any("shared" in registry.lookup(name).tags for name in names):
-        return parts
-    every = [*parts]
-    return iter([Batch(*map(torch.cat, zip(*every, strict=True)))] if every else [])
-
-
-def _attacked(bench: Bench, batch: Batch, result: AttackResult) -> Columns:
-    """What an attack did to the samples that it came to."""
-    logits = np.concatenate([_logits(bench.model, part) for part in result.x_adv.split(bench.batch_size)])
-    broken = (result.success & result.verified).cpu().numpy()
-    columns = (
-        _judged(batch, logits)
-        | {"correct": ~broken, "success": broken, "fragile": (result.success & ~result.verified).cpu().numpy()}
-        | {
-            key: getattr(result, key).cpu().numpy()
-            for key in ("norm", "forwards", "backwards", "verified", "silent", "by")
-        }
-    )
-    tried = result.tried.cpu().numpy()
-    return {key: column[tried] for key, column in columns.items()}
-
-
-def _within(plan: Plan, nearest: Columns) -> Measured:
-    """Read a budget off a run that looked for the nearest points."""
-    standing = stands(nearest["norm"], nearest["success"], plan.severity)
-    beyond = stands(nearest["norm"], nearest["fragile"], plan.severity)
-    samples: Columns = {
-        key: nearest[key] for key in ("index", "label", "norm", "forwards", "backwards", "verified", "silent")
-    }
-    samples |= {"correct": standing, "success": ~standing, "fragile": ~beyond}
-    metrics = {"accuracy": float(standing.mean())} | _cost(samples)
-    return Measured(samples, metrics, {}, len(samples["index"]))
+    return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
 
 
 def _smoothed(bench: Bench, plan: Plan) -> Measured:
     """Certify the smoothed model on each sample."""
     smoothing, rows = Smoothing(**plan.spec), []
-    for batch in _batches(bench, plan):
+    for batch in batches_of(bench, plan):
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         found = certify(bench.model, bench.test.as_input(batch.image, bench.device), keys, smoothing, bench.batch_size)
         columns = {"index": batch.index, "label": batch.label, "correct": found.prediction == batch.label}
         rows.append({key: column.numpy() for key, column in (columns | found._asdict()).items()})
-    samples = _stack(rows)
+    samples = stacked(rows)
     metrics = {
         "accuracy": float(samples["correct"].mean()),
         "abstained": float((samples["prediction"] == ABSTAIN).mean()),
@@ -260,63 +143,6 @@ def _certified(plan: Plan, smoothed: Columns) -> Measured:
     stands = smoothed["correct"] & (smoothed["radius"] >= plan.severity)
     samples = smoothed | {"correct": stands}
     return Measured(samples, {"accuracy": float(stands.mean())}, {}, len(stands))
-
-
-def _cost(samples: Columns) -> dict[str, float]:
-    return {
-        "fragile": float(samples["fragile"].sum()),
-        "silent": float(samples["silent"].sum()),
-        "forwards": float(samples["forwards"].mean()),
-        "backwards": float(samples["backwards"].mean()),
-    }
-
-
-def broke(attack: Attack, by: Tensor) -> dict[str, int]:
-    """Return how many samples each attack of an ensemble broke, in their order, by name.
-
-    Args:
-        by: of the samples that fell, as in `AttackResult`.
-    """
-    names = attack.numbered()
-    counts = torch.bincount(by, minlength=len(names)).tolist()
-    return {names[at] if at < len(names) else f"attack {at}": count for at, count in enumerate(counts)}
-
-
-def _masking(bench: Bench, plan: Plan) -> Measured:
-    rows = [
-        (bench.test.as_input(batch.image, bench.device), batch.label, batch.index)
-        for batch in batches(bench.test, bench.batch_size, subset(len(bench.test), SAMPLES, plan.seed))
-    ]
-    if not rows:
-        raise ValueError("the source holds no readable sample; see the quarantine list")
-    x, y, index = (torch.cat(part) for part in zip(*rows, strict=True))
-    keys = Keys.of(plan.seed, index).fold(plan.scenario)
-    threat, eps = threat_of(make_attack(plan.spec, plan.severity or None), plan.severity)
-    surrogate = next((other for other in bench.others if not unfit(other, bench.model, x)), None)
-    found = examine(bench.model, x, y.to(bench.device), threat, eps, keys, surrogate, bench.batch_size)
-    columns: Columns = {
-        "name": np.array([f.name for f in found], dtype=str),
-        "message": np.array([f.message for f in found], dtype=str),
-        "evidence": np.array([json.dumps(f.evidence) for f in found], dtype=str),
-        "remedy": np.array([f.remedy for f in found], dtype=str),
-        "before": np.array([f.before for f in found], dtype=np.float64),
-        "after": np.array([f.after for f in found], dtype=np.float64),
-    }
-    metrics = {"findings": float(len(found)), "surrogates": float(surrogate is not None)}
-    return Measured(columns, metrics, {}, len(x))
-
-
-def findings(samples: Columns) -> list[Finding]:
-    """Return the findings that the columns of a masking cell hold."""
-    parts = (samples[key].tolist() for key in ("name", "message", "evidence", "remedy", "before", "after"))
-    return [Finding(name, message, json.loads(e), *rest) for name, message, e, *rest in zip(*parts, strict=True)]
-
-
-def attackable(model: Classifier, x: Tensor) -> nn.Module:
-    """Return the model as attacks are run on it: a model that returns probabilities at x gets its logits back."""
-    with torch.inference_mode():
-        logits = model(x)
-    return LogProbabilities(model) if are_probabilities(logits) else model
 
 
 def _shaped_as(shape: tuple[int, ...], spec: Any) -> dict[str, Any]:
@@ -340,66 +166,18 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
         )
     rows: list[Columns] = []
     after: list[Tensor] = []
-    for batch in _batches(bench, plan, foreign):
+    for batch in batches_of(bench, plan, foreign):
         x = foreign.as_input(batch.image, bench.device)
         rows.append({"index": batch.index.numpy()} | scored(bench.model, bench.scores, x))
         if foreign.layout is IMAGES:
-            _keep(after, batch.image, bench.examples)
-    samples = _stack(rows)
+            keep(after, batch.image, bench.examples)
+    samples = stacked(rows)
     metrics: dict[str, float] = {}
     for name in bench.scores:
         found = ood.detection(clean[f"score_{name}"], samples[f"score_{name}"], clean["correct"])
         metrics |= {f"{name}_{figure}": value for figure, value in found.items()}
-    return Measured(samples, metrics, _examples(after=after), len(samples["index"]))
-
-
-def _batches(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
-    """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
-    source = bench.test if source is None else source
-    return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
-
-
-def _bytes(image: Tensor) -> Tensor:
-    return (image * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _logits(model: Classifier, x: Any) -> np.ndarray:
-    with torch.inference_mode():
-        return model(x).float().cpu().numpy()
-
-
-def _judged(batch: Batch, logits: np.ndarray) -> Columns:
-    """What the model said of each sample: prediction, confidence and negative log-likelihood."""
-    label = batch.label.numpy()
-    log_p = torch.log_softmax(torch.from_numpy(logits).double(), dim=1).numpy()
-    prediction = logits.argmax(axis=1)
-    finite = np.isfinite(logits).all(axis=1)  # a model that answers NaN is wrong, whatever argmax says
-    return {
-        "index": batch.index.numpy(),
-        "label": label,
-        "prediction": prediction,
-        "correct": (prediction == label) & finite,
-        "confidence": np.exp(log_p.max(axis=1)),
-        "nll": -log_p[np.arange(len(label)), label],
-        "brier": ((np.exp(log_p) - np.eye(logits.shape[1])[label]) ** 2).sum(axis=1),
-    }
+    return Measured(samples, metrics, examples_of(after=after), len(samples["index"]))
 
 
 def _added(confidence: Confidence, batch: Batch, logits: np.ndarray) -> Columns:
     return confidence.add(logits, batch.label.numpy(), batch.index.numpy())
-
-
-def _stack(rows: list[Columns]) -> Columns:
-    if not rows:
-        raise ValueError("the source holds no readable sample; see the quarantine list")
-    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
-
-
-def _keep(kept: list[Tensor], image: Tensor, limit: int) -> None:
-    missing = limit - sum(len(k) for k in kept)
-    if missing > 0:
-        kept.append(image[:missing].cpu())
-
-
-def _examples(**parts: list[Tensor]) -> dict[str, np.ndarray]:
-    return {key: torch.cat(images).numpy() for key, images in parts.items() if images}

@@ -18,10 +18,12 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate.attacked import findings
+from robustaug.evaluate.bench import Bench
 from robustaug.evaluate.cohorts import write_metadata
 from robustaug.evaluate.confidence import fit_where_enough, set_limits
 from robustaug.evaluate.kinds import check_model, check_suite
-from robustaug.evaluate.measure import Bench, findings, logits_and_labels, measure
+from robustaug.evaluate.measure import logits_and_labels, measure
 from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits

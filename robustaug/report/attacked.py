@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robustaug.attacks.masking import CHECKS
-from robustaug.evaluate.measure import BROKE, findings
+from robustaug.evaluate.attacked import BROKE, findings
 from robustaug.evaluate.records import Cell
 from robustaug.evaluate.suite import middle
 from robustaug.report.figures import Figure, Spec, Table, accuracy_bounds, accuracy_series, curves, ends

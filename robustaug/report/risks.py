@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robustaug.evaluate import summary
-from robustaug.evaluate.measure import findings
+from robustaug.evaluate.attacked import findings
 from robustaug.report.headline import Figures
 from robustaug.report.view import Model, View, mean_metric, percent, within, words
 

@@ -7,8 +7,9 @@ from robustaug.attacks.curve import robust_accuracy_curve
 from robustaug.config import validate
 from robustaug.evaluate import measure as measuring
 from robustaug.evaluate import summary
+from robustaug.evaluate.attacked import findings
+from robustaug.evaluate.bench import Bench
 from robustaug.evaluate.compare import compare
-from robustaug.evaluate.measure import findings
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.suite import Plan, Suite
@@ -234,7 +235,7 @@ def test_broken_samples_are_verified_witnesses(measured):
 def test_other_balls_of_an_attack_keep_their_size_under_the_budget_of_a_suite(data, spec):
     """Their sizes are what the suite says, not scaled by how the budget compares with the usual one."""
     eps, model = 0.02, linear_model()
-    bench = measuring.Bench(model, data.test, CPU, 100, None, {}, 0)
+    bench = Bench(model, data.test, CPU, 100, None, {}, 0)
     found = measuring.measure(bench, Plan("s", "attack", eps, 0, spec, None)).samples
     batch, _ = data.test.fetch(range(100))
     keys = Keys.of(0, batch.index).fold("s")
@@ -252,7 +253,7 @@ def test_one_run_of_a_minimal_norm_attack_gives_every_budget(data, tmp_path, mon
     attack = {"attack.fmn": {"norm": "Linf", "steps": 30}}
     asked = suite(scenarios={"near": {"attack": attack, "eps": BUDGETS, "limit": 40}}, masking_checks=False)
     runs = []
-    monkeypatch.setattr(measuring, "_attack", lambda *a, run=measuring._attack: runs.append(a) or run(*a))
+    monkeypatch.setattr(measuring, "attacked", lambda *a, run=measuring.attacked: runs.append(a) or run(*a))
 
     class CutError(Exception):
         pass

@@ -1,0 +1,113 @@
+"""What cells are measured with, and what all kinds of cells share.
+
+Legend: N samples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustaug.data.source import Batch, Source, batches
+from robustaug.evaluate.suite import Plan
+from robustaug.models.classifier import Classifier
+from robustaug.rng import subset
+from robustaug.trust.conformal import ConformalSets
+
+Columns = dict[str, np.ndarray]
+
+
+class Measured(NamedTuple):
+    """Per-sample columns, figures, and example images of one cell.
+
+    Attributes:
+        n: samples measured.
+    """
+
+    samples: Columns
+    metrics: dict[str, float]
+    examples: dict[str, np.ndarray]
+    n: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a cell is measured with.
+
+    Attributes:
+        model: in eval mode, on `device`.
+        test: the data the figures are about.
+        temperature: fitted on held-out data, None where there was none.
+        scores: fitted out-of-distribution scores by short name.
+        examples: samples kept a cell.
+        others: the other models of the run, on `device`; the first whose gradients can be followed is the surrogate of
+            the masking checks.
+        sets: prediction sets fitted on held-out data, None where there was none, or too little.
+    """
+
+    model: Classifier
+    test: Source
+    device: torch.device
+    batch_size: int
+    temperature: float | None
+    scores: dict[str, Any]
+    examples: int
+    others: tuple[Classifier, ...] = ()
+    sets: ConformalSets | None = None
+
+
+def batches_of(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
+    """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
+    source = bench.test if source is None else source
+    return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
+
+
+def logits_of_input(model: Classifier, x: Any) -> np.ndarray:
+    """Return logits (B, K) float32 of inputs as the model takes them."""
+    with torch.inference_mode():
+        return model(x).float().cpu().numpy()
+
+
+def judged(batch: Batch, logits: np.ndarray) -> Columns:
+    """What the model said of each sample: prediction, confidence and negative log-likelihood."""
+    label = batch.label.numpy()
+    log_p = torch.log_softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+    prediction = logits.argmax(axis=1)
+    finite = np.isfinite(logits).all(axis=1)  # a model that answers NaN is wrong, whatever argmax says
+    return {
+        "index": batch.index.numpy(),
+        "label": label,
+        "prediction": prediction,
+        "correct": (prediction == label) & finite,
+        "confidence": np.exp(log_p.max(axis=1)),
+        "nll": -log_p[np.arange(len(label)), label],
+        "brier": ((np.exp(log_p) - np.eye(logits.shape[1])[label]) ** 2).sum(axis=1),
+    }
+
+
+def stacked(rows: list[Columns]) -> Columns:
+    """Return the columns of all batches as one.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    if not rows:
+        raise ValueError("the source holds no readable sample; see the quarantine list")
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def keep(kept: list[Tensor], image: Tensor, limit: int) -> None:
+    """Add samples of a batch to those kept as examples, until there are `limit`."""
+    missing = limit - sum(len(k) for k in kept)
+    if missing > 0:
+        kept.append(image[:missing].cpu())
+
+
+def examples_of(**parts: list[Tensor]) -> dict[str, np.ndarray]:
+    """Return what `keep` kept, by name, without what is empty."""
+    return {key: torch.cat(images).numpy() for key, images in parts.items() if images}
