@@ -6,7 +6,7 @@ Run: python benchmarks/training.py --cifar10 FOLDER --cifar10n human_labels.npz 
 FOLDER holds train.zip and test.zip, ImageFolders of 32x32 images; 5,000 training images are held back to choose the
 epoch. Every model is trained by `robustaug.train` and judged by `robustaug.evaluate` on test images. Parts:
 
-adversarial   the small CNN (five layers, 24 channels) by PGD training: clean, and under PGD-10 at Linf 8/255
+adversarial   the small CNN (five layers, 24 channels) by one-step training: clean, and under PGD-10 at Linf 8/255
 augmix        AugMix with its consistency loss beside the same training without: 15 corruptions at 5 severities
 noise         people's labels, 40 % of them wrong: GCE, SCE and ELR beside cross-entropy
 groups        a cue drawn into the images that agrees with the class for 95 %: group DRO beside cross-entropy
