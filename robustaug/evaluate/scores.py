@@ -69,21 +69,22 @@ def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> dict[str,
 
 
 def score_limits(model: str, cells: list[Cell]) -> list[str]:
-    """Say, a sentence a foreign source, which scores do worse than the plain greatest probability, or cannot judge.
+    """Say, a sentence a score, on which sources it does worse than the plain greatest probability, or cannot judge.
 
     Args:
         cells: of kind "ood", of this model.
     """
-    sentences: list[str] = []
+    worse: dict[str, list[str]] = {}
+    blind: dict[str, list[str]] = {}
     for cell in cells:
         found = {key.removesuffix("_auroc"): value for key, value in cell.metrics.items() if key.endswith("_auroc")}
         plain = found.get("msp", math.nan)
-        worse = [f"{name} ({value:.3f})" for name, value in sorted(found.items()) if value < plain]
-        if worse:
-            sentences.append(
-                f"{model}: on {cell.scenario}, {', '.join(worse)} tell{'s' if len(worse) == 1 else ''} foreign data "
-                f"apart less well than the greatest probability, ood.msp ({plain:.3f}); the figures are AUROC."
-            )
-        if blind := sorted(name for name, value in found.items() if math.isnan(value)):
-            sentences.append(f"{model}: on {cell.scenario}, {', '.join(blind)} gave NaN for some samples.")
-    return sentences
+        for name, value in sorted(found.items()):
+            if value < plain:
+                worse.setdefault(name, []).append(f"{cell.scenario} ({value:.3f} against {plain:.3f})")
+            elif math.isnan(value):
+                blind.setdefault(name, []).append(cell.scenario)
+    return [
+        f"{model}: ood.{name} tells foreign data apart less well than plain ood.msp, by AUROC, on {', '.join(where)}."
+        for name, where in worse.items()
+    ] + [f"{model}: ood.{name} gave NaN for some samples of {', '.join(where)}." for name, where in blind.items()]

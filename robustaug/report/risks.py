@@ -107,8 +107,8 @@ def _cohort(view: View, model: Model, clean: float) -> Risk | None:
         return None
     row = min(rows, key=lambda row: row.accuracy)
     return Risk(
-        f"{row.column} {row.cohort} is right in {percent(row.accuracy)} ({percent(row.low)} to {percent(row.high)}, "
-        f"n = {row.n:,}) where all together are in {percent(clean)}.",
+        f"Of {row.column} {row.cohort}, {percent(row.accuracy)} are right ({percent(row.low)} to {percent(row.high)}, "
+        f"n = {row.n:,}); of all, {percent(clean)}.",
         "cohorts",
         clean - row.accuracy,
     )
