@@ -127,7 +127,12 @@ def _ece(
     edges = calibration.reliability(found.confidence, found.correct, bins, binning).edges
     at = group * bins + np.searchsorted(edges[1:-1], found.confidence, side="left")
     gaps = np.bincount(at, weights=found.correct - found.confidence, minlength=len(size) * bins)
-    return _sum_of_gaps(gaps.reshape(len(size), bins), size, weights, confidence)
+    estimate, low, high = _sum_of_gaps(gaps.reshape(len(size), bins), size, weights, confidence)
+    # The error is at least the distance of the accuracy from the mean confidence, and so in doubt as much as that is:
+    # where all samples are right, resamples know of no doubt.
+    accuracy, mean = wilson(int(found.correct.sum()), len(found.correct), confidence), found.confidence.mean()
+    high = max(high, *(abs(float(mean) - end) for end in (accuracy.low, accuracy.high)))
+    return Interval(estimate, low, high)
 
 
 def _sum_of_gaps(gaps: np.ndarray, size: np.ndarray, weights: np.ndarray, confidence: float) -> Interval:

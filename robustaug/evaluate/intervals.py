@@ -30,7 +30,7 @@ from robustaug.evaluate.statistics import (
     wilson,
 )
 from robustaug.trust.fairness import COMPARED
-from robustaug.trust.ood.figures import FIGURES
+from robustaug.trust.ood.figures import FIGURES, fpr_at_tpr
 
 _RESAMPLES = 10_000
 _KNOWN_ACCEPTED = 0.95
@@ -267,24 +267,25 @@ def _scores(cell: Cell, figure: str) -> list[str]:
     return [key.removesuffix(f"_{figure}") for key in cell.metrics if key.endswith(f"_{figure}")]
 
 
-def _ranks(n: int, share: float, confidence: float) -> tuple[int, int]:
-    """Return the positions, of n sorted values, between which the quantile of `share` lies."""
+def _between(values: np.ndarray, share: float, confidence: float) -> tuple[float, float]:
+    """Return the two values between which the quantile of `share` lies, infinite where too few say.
+
+    The chance that x_(l), the l-th smallest of n, is above the quantile is that of fewer than l below it: binomial.
+    """
+    ordered = np.concatenate([[-np.inf], np.sort(values), [np.inf]])
     tail = (1 - confidence) / 2
-    low, high = binom.ppf([tail, 1 - tail], n, share)
-    return max(int(low) - 1, 0), min(int(high), n - 1)
+    low, high = binom.ppf([tail, 1 - tail], len(values), share)
+    return float(ordered[int(low)]), float(ordered[int(high) + 1])
 
 
-def _median(values: np.ndarray, confidence: float) -> Interval:
-    low, high = (float(np.sort(values)[at]) for at in _ranks(len(values), 0.5, confidence))
-    return Interval(float(np.median(values)), low, high)
+def _median(norms: np.ndarray, confidence: float) -> Interval:
+    low, high = _between(norms, 0.5, confidence)
+    return Interval(float(np.median(norms)), 0.0 if low == -np.inf else low, high)
 
 
 def _fpr95(known: np.ndarray, foreign: np.ndarray, confidence: float) -> Interval:
     """Return the share of foreign samples accepted with 95 % of the known ones: half the doubt for the threshold."""
     half = 1 - (1 - confidence) / 2
-    accepted = max(1, math.ceil(_KNOWN_ACCEPTED * len(known) - 1e-9))
-    ordered = np.sort(known)
-    lenient, strict = (ordered[at] for at in _ranks(len(known), 1 - _KNOWN_ACCEPTED, half))
-    counts = [int((foreign >= threshold).sum()) for threshold in (ordered[-accepted], strict, lenient)]
-    least, most = wilson(counts[1], len(foreign), half), wilson(counts[2], len(foreign), half)
-    return Interval(counts[0] / len(foreign), least.low, most.high)
+    lenient, strict = _between(known, 1 - _KNOWN_ACCEPTED, half)
+    least, most = (wilson(int((foreign >= threshold).sum()), len(foreign), half) for threshold in (strict, lenient))
+    return Interval(fpr_at_tpr(known, foreign, _KNOWN_ACCEPTED), least.low, most.high)

@@ -113,7 +113,8 @@ def auroc_interval(higher: Any, lower: Any, confidence: float = 0.95) -> Interva
     """Return the chance that one score exceeds another, ties counted half, with its interval from the normal law.
 
     Its variance follows from how each score stands among all of the other kind (DeLong, DeLong and Clarke-Pearson
-    1988); the interval is cut at 0 and 1, and has no width where the kinds are wholly apart.
+    1988); the interval is cut at 0 and 1. Where the scores do not vary so, as when the kinds are wholly apart, it is
+    Wilson's of as many independent pairs as the rarer kind has scores: what was never seen is not held impossible.
 
     Args:
         higher: (N,) scores of the kind that should be higher, N >= 2.
@@ -132,6 +133,9 @@ def auroc_interval(higher: Any, lower: Any, confidence: float = 0.95) -> Interva
     deviation = math.sqrt(above.var(ddof=1) / len(a) + below.var(ddof=1) / len(b))
     half = float(ndtri(0.5 + _level(confidence) / 2)) * deviation
     estimate = float(above.mean())
+    if deviation == 0:
+        pairs = min(len(a), len(b))
+        return wilson(estimate * pairs, pairs, confidence)
     return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half))
 
 

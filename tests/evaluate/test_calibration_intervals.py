@@ -9,7 +9,7 @@ from robustaug.evaluate.calibration_intervals import (
     intervals_of,
     reliability_intervals,
 )
-from robustaug.evaluate.statistics import bootstrap_ci
+from robustaug.evaluate.statistics import bootstrap_ci, wilson
 from robustaug.trust import calibration
 from robustaug.trust.calibration import Tally
 
@@ -98,3 +98,11 @@ def test_the_calibration_error_is_covered_though_its_estimate_is_too_high(shift)
         found = ece_interval(confidence, draw.random(400) < confidence - shift, n_resamples=400, confidence=0.9)
         hits += found.low <= shift <= found.high
     assert hits >= 180
+
+
+def test_a_few_samples_that_are_all_right_do_not_prove_calibration():
+    found = ece_interval(np.full(20, 0.99), np.ones(20, dtype=bool))
+    assert found.high == pytest.approx(0.99 - wilson(20, 20).low)
+    assert found.high > 0.1
+    many = ece_interval(np.full(20_000, 0.99), np.ones(20_000, dtype=bool))
+    assert many.high == pytest.approx(0.01, abs=1e-3)

@@ -139,3 +139,13 @@ def test_a_median_lies_between_order_statistics():
     hits = [(found := module._median(draw.normal(size=41), 0.95)).low <= 0.0 and found.high >= 0 for _ in range(1000)]
     assert np.mean(hits) >= 0.94
     assert module._median(np.array([0.1, np.inf, np.inf]), 0.95).high == np.inf
+    # five below the median by chance alone: 1 in 32, more often than an end may be missed
+    assert module._median(np.arange(1.0, 6), 0.95) == (3, 0, np.inf)
+    assert module._median(np.arange(1.0, 7), 0.95) == (3.5, 1, 6)
+
+
+def test_few_known_samples_do_not_bound_the_threshold_of_fpr95_from_below():
+    known, foreign = np.arange(20.0), np.full(50, -5.0)
+    assert module._fpr95(known, foreign, 0.95).estimate == 0
+    assert module._fpr95(known, foreign, 0.95).high == 1
+    assert module._fpr95(np.arange(200.0), foreign, 0.95).high < 0.15

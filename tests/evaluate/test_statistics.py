@@ -57,7 +57,9 @@ def test_the_interval_of_auroc_is_delongs_and_covers():
         _, low, high = auroc_interval(draw.normal(1, 1, 60), draw.normal(0, 1, 60))
         covered += low <= true <= high
     assert covered / 300 >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 300)
-    assert auroc_interval([2, 3], [0, 1]) == (1, 1, 1)
+    assert auroc_interval([2, 3], [0, 1]) == wilson(2, 2)  # wholly apart, which two of a kind may be by chance
+    assert auroc_interval([0, 1], [2, 3, 4]) == wilson(0, 2)
+    assert auroc_interval([1, 1, 1], [1, 1, 1, 1]) == wilson(1.5, 3)
     with pytest.raises(ValueError, match="at least two scores of either kind, got 1 and 2"):
         auroc_interval([1], [0, 1])
 
