@@ -1,4 +1,4 @@
-"""Pipelines: operators in sequence, one of several, some of several; drawn, applied, replayed, saved.
+"""Pipelines: operators in sequence, one of several, some of several; drawn, applied, written as YAML.
 
 A combinator is itself an operator: its parameters are its children's, nested under "0", "1", ... So a whole
 pipeline has the operator's two halves, `sample(keys) -> params` and `apply(image, params)`.
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from robustaug import atomic, registry
@@ -312,32 +310,6 @@ def build_operator(spec: Any) -> Operator:
     return registry.make(spec, "operator", "combinator")
 
 
-def save_params(path: str | PathLike[str], params: Params) -> None:
-    """Store drawn parameters as safetensors, so that `apply` can replay them elsewhere."""
-    with atomic.replacing(path) as aside:
-        save_file({key: value.contiguous().cpu() for key, value in _flatten(params)}, aside)
-
-
-def load_params(path: str | PathLike[str]) -> Params:
-    """Read parameters written by `save_params`.
-
-    Raises:
-        ValueError: the file is damaged or of another kind.
-    """
-    params: Params = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-                node = params
-                *parents, leaf = key.split("/")
-                for parent in parents:
-                    node = node.setdefault(parent, {})
-                node[leaf] = file.get_tensor(key)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
-    return params
-
-
 def _route(combinator: Any, batch: Any, pick: Tensor, params: Params) -> Any:
     """Send each sample through the child it picked, one gather and one scatter a child."""
     layout, out = combinator.layout, batch
@@ -431,10 +403,3 @@ def _short(spec: dict[str, Any]) -> Any:
     """`{name: {}}` -> `name`."""
     [(name, params)] = spec.items()
     return spec if params else name
-
-
-def _flatten(params: Params, prefix: str = "") -> list[tuple[str, Tensor]]:
-    flat = []
-    for key, value in params.items():
-        flat += _flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else [(prefix + key, value)]
-    return flat

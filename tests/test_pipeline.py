@@ -4,9 +4,10 @@ import torch
 
 import robustaug
 from robustaug.config import ConfigError
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.operator import Operator
 from robustaug.ops.space import uniform
-from robustaug.pipeline import OneOf, Pipeline, SomeOf, build, build_operator, load_params, save_params
+from robustaug.pipeline import OneOf, Pipeline, SomeOf, build, build_operator
 from robustaug.rng import Keys
 
 DEEP = """

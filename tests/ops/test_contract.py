@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_sample_images
 
 import robustaug
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.operator import SEVERITIES, take
-from robustaug.pipeline import build_operator, load_params, save_params
+from robustaug.pipeline import build_operator
 from robustaug.registry import lookup
 from robustaug.rng import Keys
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numba.np.numpy_support import carray
 
-from robustaug.engine.cpu import gather
+from robustaug.engine.cpu import copying, gather
 from robustaug.engine.cpu.gather import CHAIN, TILE
 from robustaug.engine.cpu.memory import as_pointer, caller
 from robustaug.engine.cpu.statistics import NONE, collect, finish, look_up, reset
@@ -203,7 +203,7 @@ def _pass(
     for first in range(0, pixels, TILE):
         n = min(TILE, pixels - first)
         if whole:
-            gather.copy_tile(
+            copying.copy_tile(
                 base, dtype, channels, by_channel, by_row, by_column, height, width, chain, bounds, count, first, n,
                 out_width, px,
             )  # fmt: skip
@@ -220,7 +220,7 @@ def _pass(
                 look_up(channels, n, px, table)
             elif kinds[k] == JOIN:
                 other, type_, c, y, x = _from(fork, source, planes, height, width)
-                gather.copy_tile(
+                copying.copy_tile(
                     other, type_, channels, c, y, x, height, width, chain, bounds, _NO_MAPS, first, n, out_width, drawn
                 )
                 _mix(channels, n, px, drawn, args[s, 0])

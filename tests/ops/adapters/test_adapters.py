@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 import robustaug
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.adapters import for_albumentations, for_torchvision
 from robustaug.ops.adapters.albumentations import library
 from robustaug.ops.targets import Targets, draw_with_targets
-from robustaug.pipeline import Pipeline, load_params, save_params
+from robustaug.pipeline import Pipeline
 from robustaug.rng import Keys, torch_seed
 
 try:

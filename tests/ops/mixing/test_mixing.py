@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import robustaug
-from robustaug.pipeline import load_params, save_params
+from robustaug.drawn_params import load_params, save_params
 from robustaug.rng import Keys
 
 NAMES = robustaug.list(kind="mixer")

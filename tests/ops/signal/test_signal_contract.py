@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.operator import SEVERITIES
-from robustaug.pipeline import OneOf, Pipeline, SomeOf, load_params, save_params
+from robustaug.pipeline import OneOf, Pipeline, SomeOf
 from robustaug.registry import lookup
 from robustaug.rng import Keys
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.operator import SEVERITIES
 from robustaug.ops.tabular.operator import mean_and_spread
 from robustaug.ops.tabular.table import TABLES, Table, with_levels
-from robustaug.pipeline import build_operator, fitted, load_params, save_params
+from robustaug.pipeline import build_operator, fitted
 from robustaug.registry import lookup
 from robustaug.rng import Keys
 

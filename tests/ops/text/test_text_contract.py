@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.drawn_params import load_params, save_params
 from robustaug.ops.operator import SEVERITIES, take
-from robustaug.pipeline import OneOf, Pipeline, SomeOf, build_operator, load_params, save_params
+from robustaug.pipeline import OneOf, Pipeline, SomeOf, build_operator
 from robustaug.registry import lookup
 from robustaug.rng import Keys
 
