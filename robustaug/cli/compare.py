@@ -77,7 +77,8 @@ def open_model(text: str) -> tuple[Records, str]:
 
 
 def _condition(row: Comparison) -> str:
-    graded = {"operator": f" at severity {row.severity:g}", "attack": f" at eps {row.severity:.4g}"}
+    at = f" at severity {row.severity:g}"
+    graded = {"operator": at, "behaviour": at, "attack": f" at eps {row.severity:.4g}"}
     graded |= {"smoothed": ", smoothed", "certified": f" certified within {row.severity:.4g}"}
     return row.scenario + graded.get(row.kind, "")
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from robustaug.data.source import Batch, Source, batches
-from robustaug.evaluate.suite import Plan
+from robustaug.evaluate.suite import Plan, make_operator
 from robustaug.models.classifier import Classifier
-from robustaug.rng import subset
+from robustaug.ops.tabular.table import TABLES, check_in_place
+from robustaug.pipeline import fitted
+from robustaug.rng import Keys, subset
 from robustaug.trust.conformal import ConformalSets
 
 Columns = dict[str, np.ndarray]
@@ -65,6 +67,20 @@ def batches_of(bench: Bench, plan: Plan, source: Source | None = None) -> Iterat
     """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
     source = bench.test if source is None else source
     return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
+
+
+def shifted_batches(bench: Bench, plan: Plan, spec: Any) -> Iterator[tuple[Batch, Any, Any]]:
+    """Yield batches of the test data with their samples before and after the operator `spec`, on its device."""
+    operator = make_operator(spec, plan.severity)
+    if operator.layout is TABLES:
+        operator = fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
+    for batch in batches_of(bench, plan):
+        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
+        samples = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
+        keys = keys.to(operator.layout.device(samples))
+        shifted = operator.apply(samples, operator.sample(keys))  # of images uint8: what a camera would store
+        check_in_place(operator.name, shifted)
+        yield batch, samples, shifted
 
 
 def logits_of_input(model: Classifier, x: Any) -> np.ndarray:

@@ -58,7 +58,7 @@ def compare(records_a: Records, model_a: str, records_b: Records, model_b: str) 
 
 
 def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], Cell]:
-    cells = [cell for cell in records.cells(model=model) if cell.kind not in ("ood", "masking", "nearest")]
+    cells = [c for c in records.cells(model=model) if c.kind not in ("ood", "masking", "nearest") and c.n]
     if not cells:
         known = sorted({cell.model for cell in records.cells()})
         raise ValueError(f"{records.folder} has no records of model {model!r}; it has {known}")

@@ -24,7 +24,7 @@ FIGURES = frozenset(
         *("classwise_ece", "classwise_ece_scaled", "coverage", "set_size"),
         *("corruption_ece", "corruption_classwise_ece", "corruption_nll", "corruption_brier"),
         *("corruption_coverage", "corruption_set_size"),
-        *("certified_accuracy", "ood_auroc", "ood_fpr95", "worst_cohort_shifted_accuracy"),
+        *("certified_accuracy", "ood_auroc", "ood_fpr95", "worst_cohort_shifted_accuracy", "worst_behaviour_followed"),
     ]
 )
 """Figures with a fixed name; a run adds others, such as `pgd@0.1`."""
@@ -41,6 +41,8 @@ _SHARES = (
     "ece_scaled",
     "coverage",
     "abstained",
+    "followed",
+    "applicable",
     "parity_difference",
     "odds_difference",
     "opportunity_difference",

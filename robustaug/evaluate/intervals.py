@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import binom
 
-from robustaug.evaluate import protected, summary
+from robustaug.evaluate import behaviour, protected, summary
 from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohorts import cohort_table
@@ -92,6 +92,8 @@ class _Figures:
             return self._protected.get(name)
         if name in _CALIBRATION and clean:
             return self._calibrated(name, clean[0])
+        if name.endswith(("_followed", "_applicable")):
+            return self._behaved(name)
         return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
 
     def _samples(self, cell: Cell, *columns: str) -> list[np.ndarray]:
@@ -198,6 +200,18 @@ class _Figures:
 
     def _resamples(self, usual: int) -> int:
         return max(usual, math.ceil(20 / (1 - self.confidence)))  # enough beyond each end
+
+    def _behaved(self, name: str) -> Interval | None:
+        """Return the share of samples of a test whose answers follow, the least of all, or the share it applies to."""
+        cells = self.kinds.get("behaviour", [])
+        found = behaviour.tested(cells)
+        if name == behaviour.WORST and found:
+            level = 1 - (1 - self.confidence) / len(found)
+            return _least([self._share(of, _weights(of), confidence=level) for of in found.values()])
+        if of := found.get(name.removesuffix("_followed")):
+            return self._share(of, _weights(of))
+        of = [cell for cell in cells if name == f"{cell.scenario}_applicable"]
+        return _averaged([wilson(cell.n, cell.metrics["offered"], self.confidence) for cell in of])
 
     def _foreign(self, name: str) -> Interval | None:
         cells = self.kinds.get("ood", [])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from robustaug import registry
 from robustaug.data.source import Source
 from robustaug.evaluate.protected import check_protected
@@ -10,6 +13,7 @@ from robustaug.models.classifier import Classifier
 from robustaug.models.text_classifier import TextClassifier
 from robustaug.ops.operator import Operator
 from robustaug.ops.text.texts import TEXTS
+from robustaug.registry import did_you_mean
 
 
 def check_model(model: Classifier, source: Source) -> None:
@@ -41,14 +45,23 @@ def check_suite(suite: Suite, source: Source) -> None:
     check_protected(suite, source)
     kind = source.layout.name
     for plan in suite.plans():
-        if plan.kind == "operator":
-            operator: type[Operator] = registry.lookup(plan.spec).factory  # type: ignore[assignment]
+        if plan.kind in ("operator", "behaviour"):
+            name = registry.spec_name(plan.spec if plan.kind == "operator" else plan.spec["operator"])
+            operator: type[Operator] = registry.lookup(name).factory  # type: ignore[assignment]
             if (found := operator.layout.name) != kind:  # what it works on; a modality is what its family says
-                raise ValueError(
-                    f"{plan.spec} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out"
-                )
-        if plan.kind not in ("clean", "operator", "ood") and source.layout is TEXTS:
+                raise ValueError(f"{name} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out")
+        if plan.kind == "behaviour":
+            _check_expected(plan.scenario, plan.spec["expects"], source)
+        if plan.kind not in ("clean", "operator", "behaviour", "ood") and source.layout is TEXTS:
             raise ValueError(
                 f"scenario {plan.scenario!r}: attacks and certificates of suites move numbers, {source.name} holds "
                 "texts; leave it out, and call attack.text_* on lists of texts"
             )
+
+
+def _check_expected(scenario: str, expects: Any, source: Source) -> None:
+    named = [name for pair in expects.items() for name in pair] if isinstance(expects, Mapping) else []
+    for name in named:
+        if name not in source.classes:
+            near = did_you_mean(name, source.classes) or f"; classes: {', '.join(map(repr, source.classes))}"
+            raise ValueError(f"scenario {scenario!r}: expects names {name!r}, no class of {source.name}{near}")

@@ -16,6 +16,7 @@ from robustaug import registry
 from robustaug.data.opening import open_source
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.attacked import attacked, masking, within
+from robustaug.evaluate.behaviour import behave
 from robustaug.evaluate.bench import (
     Bench,
     Columns,
@@ -25,6 +26,7 @@ from robustaug.evaluate.bench import (
     judged,
     keep,
     logits_of_input,
+    shifted_batches,
     stacked,
 )
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
@@ -33,8 +35,6 @@ from robustaug.evaluate.scores import scored
 from robustaug.evaluate.suite import Plan
 from robustaug.models.classifier import Classifier
 from robustaug.ops.layout import IMAGES
-from robustaug.ops.tabular.table import TABLES, check_in_place
-from robustaug.pipeline import fitted
 from robustaug.rng import Keys
 from robustaug.trust import ood
 from robustaug.trust.calibration import Tally
@@ -45,8 +45,8 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
 
     Args:
         basis: the columns of the cell that it is computed from, see `Plan.basis`: an out-of-distribution cell is told
-            apart from the clean one, a budget is read off the run that looked for the nearest points, and a radius
-            off the certificates of the smoothed model.
+            apart from the clean one, a behaviour held against its answers, a budget is read off the run that looked for
+            the nearest points, and a radius off the certificates of the smoothed model.
     """
     if plan.kind == "clean":
         return _clean(bench)
@@ -61,7 +61,9 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
         return attacked(bench, plan)
     if plan.kind == "masking":
         return masking(bench, plan)
-    assert basis is not None, "the clean cell is measured before any out-of-distribution cell"
+    assert basis is not None, "the clean cell is measured before any that is computed from it"
+    if plan.kind == "behaviour":
+        return behave(bench, plan, basis)
     return _ood(bench, plan, basis)
 
 
@@ -96,19 +98,11 @@ def _clean(bench: Bench) -> Measured:
 
 
 def _operator(bench: Bench, plan: Plan) -> Measured:
-    operator = registry.create(plan.spec, severity=int(plan.severity))
-    if operator.layout is TABLES:
-        operator = fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
-    for batch in batches_of(bench, plan):
-        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
-        image = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
-        keys = keys.to(operator.layout.device(image))
-        shifted = operator.apply(image, operator.sample(keys))  # of images uint8: what a camera would store
-        check_in_place(plan.spec, shifted)
+    for batch, image, shifted in shifted_batches(bench, plan, plan.spec):
         logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
         rows.append(judged(batch, logits) | _added(confidence, batch, logits))
         if bench.test.layout is IMAGES:  # reports show pictures alone

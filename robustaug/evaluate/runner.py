@@ -18,6 +18,7 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
+from robustaug.evaluate import behaviour
 from robustaug.evaluate.attacked import findings
 from robustaug.evaluate.bench import Bench
 from robustaug.evaluate.cohorts import write_metadata
@@ -133,6 +134,7 @@ def run_suite(
         limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
         limits += _attack_limits(name, records)
         limits += score_limits(name, records.cells(model=name, kind="ood"))
+        limits += behaviour.limits(records.cells(model=name))
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from robustaug.attacks.attack import Attack
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
 from robustaug.evaluate.certify import Smoothing
-from robustaug.ops.operator import SEVERITIES
+from robustaug.ops.operator import SEVERITIES, Operator
 
 MASKING = "masking checks"
 """The scenario that looks for hidden gradients; a name that no key in a suite is likely to be."""
@@ -23,8 +23,12 @@ class Scenario(Strict):
     """One way of looking at a model; exactly one of operators, attack, certify and ood is given.
 
     Attributes:
-        operators: registered operators with severities; each becomes scenarios of its own.
+        operators: registered operators with severities, as `name` or `{name: parameters}`; each becomes scenarios of
+            its own.
         severities: which of 1 to 5.
+        expects: makes a behavioural test of the one operator, called by the scenario's name: answers must stay the
+            "same" as to the samples unchanged, be "changed", or, for samples of a class, be another class, such as
+            `{pos: neg, neg: pos}`. Samples that the operator leaves as they are do not count.
         attack: a registered attack as `name` or `{name: parameters}`, run once for each epsilon; a minimal-norm
             attack once for all.
         eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out. Left
@@ -36,8 +40,9 @@ class Scenario(Strict):
         seeds: one measurement each.
     """
 
-    operators: list[str] = []
+    operators: list[str | dict[str, dict[str, Any] | None]] = []
     severities: list[int] = list(SEVERITIES)
+    expects: Literal["same", "changed"] | dict[str, str] | None = None
     attack: str | dict[str, dict[str, Any] | None] | None = None
     eps: list[Ratio] = []
     certify: Smoothing | None = None
@@ -48,12 +53,16 @@ class Scenario(Strict):
 
     @field_validator("operators")
     @classmethod
-    def _graded(cls, names: list[str]) -> list[str]:
-        for name in names:
-            entry = registry.lookup(name)
+    def _graded(cls, specs: list[Any]) -> list[Any]:
+        for spec in specs:
+            entry, _ = registry.read_spec(spec)
             if entry.kind != "operator" or not entry.factory.has_severities():  # type: ignore[attr-defined]
-                raise ValueError(f"{name!r} is no operator with severities; `robustaug ops list` shows them")
-        return names
+                raise ValueError(f"{entry.name!r} is no operator with severities; `robustaug ops list` shows them")
+            try:
+                make_operator(spec, SEVERITIES[0])
+            except TypeError as error:
+                raise ValueError(f"{entry.name}: {error}") from None
+        return specs
 
     @field_validator("attack", "ood")
     @classmethod
@@ -81,6 +90,8 @@ class Scenario(Strict):
         given = [key for key in ("operators", "attack", "certify", "ood") if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(f"give exactly one of operators, attack, certify and ood, got {given or 'none'}")
+        if self.expects is not None and (len(self.operators) != 1 or not self.expects):
+            raise ValueError("expects is `same`, `changed` or a mapping of classes, and goes with exactly one operator")
         if self.attack:
             self._check_budgets()
         elif self.eps:
@@ -184,8 +195,7 @@ class Suite(Strict):
             for seed in scenario.seeds:
                 for operator in scenario.operators:
                     for severity in scenario.severities:
-                        short = operator.removeprefix("image.")
-                        yield Plan(short, "operator", float(severity), seed, operator, scenario.limit)
+                        yield _shift(name, scenario, operator, severity, seed)
                 basis = ""
                 if (
                     scenario.attack is not None
@@ -207,6 +217,14 @@ class Suite(Strict):
             yield Plan(MASKING, "masking", eps, first.seeds[0], first.attack, None)
 
 
+def _shift(name: str, scenario: Scenario, operator: Any, severity: int, seed: int) -> Plan:
+    if scenario.expects is not None:
+        test = {"operator": operator, "expects": scenario.expects}
+        return Plan(name, "behaviour", float(severity), seed, test, scenario.limit, "clean")
+    short = registry.spec_name(operator).removeprefix("image.")
+    return Plan(short, "operator", float(severity), seed, operator, scenario.limit)
+
+
 def middle(budgets: Sequence[float]) -> float:
     """Return the middle budget, the larger of two: a fixed choice, made before the results were known.
 
@@ -221,7 +239,8 @@ class Plan(NamedTuple):
 
     Attributes:
         scenario, kind, severity, seed: as in `records.Cell`.
-        spec: the operator's name, the attack or source as `name` or `{name: parameters}`, or how to smooth.
+        spec: the operator, attack or source as `name` or `{name: parameters}`, how to smooth, or, of a behavioural
+            test, its operator and what it expects.
         limit: the most samples to measure, None for all.
         basis: the kind of the cell it is computed from, of the same model: "clean" or, of the same scenario and seed,
             "nearest" or "smoothed"; empty where it stands alone.
@@ -247,6 +266,19 @@ def check_known(spec: Any) -> None:
     entry, _ = registry.read_spec(spec)
     if entry.kind == "attack" and entry.modality == "text":
         raise ValueError(f"{entry.name!r} attacks texts, not images; call it on a list of texts instead")
+
+
+def make_operator(spec: Any, severity: float) -> Operator:
+    """Make the operator that `name` or `{name: parameters}` describes, at this severity.
+
+    Raises:
+        ValueError: an unknown name, or a refused value.
+        TypeError: an unknown or missing parameter.
+    """
+    entry, params = registry.read_spec(spec, "operator")
+    if "severity" in params:
+        raise TypeError("severity stands beside the operators: `severities: [3]`")
+    return entry.factory(severity=int(severity), **params)
 
 
 def make_judge(spec: Any) -> Attack | TextAttack:

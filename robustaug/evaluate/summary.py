@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import protected
+from robustaug.evaluate import behaviour, protected
 from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
@@ -52,8 +52,9 @@ def figures(records: Records, model: str) -> dict[str, float]:
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
     and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
     foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
-    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); of every protected column those of
-    `protected.figures`.
+    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
+    test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
+    worst_behaviour_followed (the lowest); of every protected column those of `protected.figures`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -68,6 +69,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
     out |= _at_largest("certified_accuracy", [c for c in cells if c.kind == "certified"])
     out |= _means([c for c in cells if c.kind == "smoothed"], SMOOTHED)
     out |= _ood_figures([c for c in cells if c.kind == "ood"])
+    out |= behaviour.figures(cells)
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
         out["worst_cohort_accuracy"] = min(worst)
@@ -88,6 +90,8 @@ def figure_names(suite: Suite) -> set[str]:
             names.add(f"{plan.scenario}_median_norm")
         elif plan.kind == "smoothed":
             names |= {f"{plan.scenario}_{figure}" for figure in SMOOTHED}
+        elif plan.kind == "behaviour":
+            names |= behaviour.figure_names(plan)
         elif plan.kind == "ood":
             scores = [short_name(spec) for spec in suite.scores]
             names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in FIGURES}

@@ -19,6 +19,7 @@ ALL = {
         "shift": {"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5], "seeds": [0, 1]},
         "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.02, 0.1], "limit": 60, "seeds": [0, 1]},
         "turned": {"attack": {"attack.worst_case": {"operator": "image.rotate", "tries": 4}}, "limit": 40},
+        "stays": {"operators": ["image.rotate"], "severities": [1, 5], "seeds": [0, 1], "expects": "same"},
         "near": {"attack": {"attack.deepfool": {"steps": 5}}, "eps": [0.1]},
         "noise": {"certify": {"sigma": 0.25, "n0": 10, "n": 50}, "radii": [0.1, 0.2], "limit": 40},
         "texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 50}}},
