@@ -19,6 +19,7 @@ HEADLINE = {
     "robust_accuracy": ("accuracy under attack", "{:.1%}"),
     "certified_accuracy": ("certified accuracy, largest radius", "{:.1%}"),
     "worst_cohort_accuracy": ("worst cohort", "{:.1%}"),
+    "worst_behaviour_followed": ("behaviour followed least", "{:.1%}"),
     "ece": ("calibration error", "{:.3f}"),
     "ece_scaled": ("  after temperature scaling", "{:.3f}"),
     "ood_auroc": ("foreign data, AUROC", "{:.3f}"),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import summary
+from robustaug.evaluate import behaviour, summary
 from robustaug.evaluate.suite import middle
 from robustaug.report.differences import Difference, Differences
 from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed, within, words
@@ -137,6 +137,7 @@ def rows(view: View, figures: Figures, differences: Differences) -> list[Row]:
     out = [_accuracies(view, measure) for measure in measures(view, figures, differences)]
     out += [
         _worst_cohort(view, figures),
+        _behaviour(view, figures),
         _plain(view, figures, "Calibration error (ECE)", "lower is better", "ece"),
         _plain(view, figures, "ECE after temperature scaling", "lower is better", "ece_scaled"),
         _plain(view, figures, "Foreign data told apart (AUROC)", "higher is better, 0.5 is chance", "ood_auroc"),
@@ -182,6 +183,16 @@ def _worst_cohort(view: View, figures: Figures) -> Row:
         note = "" if named is None else f"{named.column} {named.cohort}, n = {named.n:,}"
         entries.append(Entry(percent(found), _share(found), note))
     return Row("Worst cohort", "clean accuracy of the least accurate group", entries)
+
+
+def _behaviour(view: View, figures: Figures) -> Row:
+    entries = []
+    for model in view.models:
+        found = figures[model.name].get(behaviour.WORST, np.nan)
+        tests = {test: figures[model.name].get(f"{test}_followed", np.nan) for test in view.scenarios("behaviour")}
+        note = next((words(test) for test, followed in tests.items() if followed == found), "")
+        entries.append(Entry(percent(found), _share(found), note))
+    return Row("Behaviour followed least", "answers as expected, of the samples its test changes", entries)
 
 
 def _share(value: float) -> float | None:

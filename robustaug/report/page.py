@@ -16,6 +16,7 @@ from robustaug.evaluate import summary
 from robustaug.evaluate.records import Records
 from robustaug.report import headline
 from robustaug.report.attacked import attacks, checks
+from robustaug.report.behaved import behaviour
 from robustaug.report.calibrated import calibrated
 from robustaug.report.certified import certified
 from robustaug.report.cohorts import cohorts
@@ -92,6 +93,7 @@ def _content(view: View) -> dict[str, Any]:
         "checks": checks(view),
         "certified": certified(view),
         "corruptions": corruptions(view, differences),
+        "behaviour": behaviour(view, differences),
         "calibration": calibrated(view),
         "foreign": foreign(view),
         "cohorts": cohorts(view),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,16 +41,17 @@ def risks(view: View, figures: Figures) -> tuple[Model, list[Risk]] | None:
     if not view.models:
         return None
     model = max(view.others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
-    found = [risk for risk in _kinds(view, model) if risk is not None and risk.weight > _SLIGHT]
+    found = [risk for risk in _kinds(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
     return model, sorted(found, key=lambda risk: -risk.weight)[:SHOWN]
 
 
-def _kinds(view: View, model: Model) -> Iterator[Risk | None]:
+def _kinds(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
     clean = mean_metric(view.of("clean", model.name), "accuracy")
     yield _masked(view, model)
     yield _attacked(view, model, clean)
     yield _corrupted(view, model, clean)
     yield _cohort(view, model, clean)
+    yield _misbehaved(view, figures[model.name])
     yield _unsure(view, model)
     yield _foreign(view, model)
     if np.isfinite(clean):
@@ -112,6 +113,21 @@ def _cohort(view: View, model: Model, clean: float) -> Risk | None:
         "cohorts",
         clean - row.accuracy,
     )
+
+
+def _misbehaved(view: View, figures: Mapping[str, float]) -> Risk | None:
+    """The test whose expectation the answers to most samples fail."""
+    worst: Risk | None = None
+    for test in view.scenarios("behaviour"):
+        followed, applicable = (figures.get(f"{test}_{key}", np.nan) for key in ("followed", "applicable"))
+        lost = (1 - followed) * applicable
+        if np.isfinite(lost) and (worst is None or lost > worst.weight):
+            sentence = (
+                f"{words(test).capitalize()}: of the {percent(applicable)} of samples that this test changes, "
+                f"{percent(1 - followed)} get another answer than expected."
+            )
+            worst = Risk(sentence, "behaviour", lost)
+    return worst
 
 
 def _unsure(view: View, model: Model) -> Risk | None:
