@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import robustaug
+from robustaug.config import validate
+from robustaug.evaluate.suite import Suite, make_operator
 from robustaug.pipeline import build_operator
 from robustaug.rng import Keys, torch_seed
 
@@ -120,3 +122,11 @@ def test_weights_that_are_pickles_are_refused(model, tmp_path):
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot load"):
         robustaug.create("text.paraphrase", model=str(folder), local_files_only=True)("text")
+
+
+def test_a_suite_names_it_with_its_model(model):
+    spec = {"text.paraphrase": {"model": model, "max_new_tokens": 6, "local_files_only": True}}
+    scenarios = {"other words": {"operators": [spec], "severities": [3]}}
+    _, plan = validate({"scenarios": scenarios}, Suite, "suite").plans()
+    assert plan.scenario == "text.paraphrase"
+    assert make_operator(plan.spec, plan.severity)(TEXTS) == paraphrase(model, severity=3)(TEXTS)
