@@ -80,6 +80,7 @@ def _condition(row: Comparison) -> str:
     at = f" at severity {row.severity:g}"
     graded = {"operator": at, "behaviour": at, "attack": f" at eps {row.severity:.4g}"}
     graded |= {"smoothed": ", smoothed", "certified": f" certified within {row.severity:.4g}"}
+    graded |= {"sequence": ", predictions that never change", "cue": ", with the cue"}
     return row.scenario + graded.get(row.kind, "")
 
 

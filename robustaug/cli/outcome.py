@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 HEADLINE = {
     "clean_accuracy": ("clean accuracy", "{:.1%}"),
     "corruption_accuracy": ("accuracy under corruption", "{:.1%}"),
+    "mce": ("mean corruption error, relative", "{:.3f}"),
+    "effective_robustness": ("effective robustness", "{:+.1%}"),
+    "consistency": ("predictions kept under corruption", "{:.1%}"),
+    "flip_probability": ("flips along sequences", "{:.2%}"),
+    "mfr": ("mean flip rate, relative", "{:.3f}"),
+    "cue_gap": ("largest gap to a cue", "{:+.1%}"),
     "robust_accuracy": ("accuracy under attack", "{:.1%}"),
     "certified_accuracy": ("certified accuracy, largest radius", "{:.1%}"),
     "worst_cohort_accuracy": ("worst cohort", "{:.1%}"),
@@ -25,6 +31,9 @@ HEADLINE = {
     "ood_auroc": ("foreign data, AUROC", "{:.3f}"),
 }
 
+
+_AGAINST = ("mce", "mfr")
+"""Figures of a run that hold a model against its baseline, which has none itself."""
 
 _VERDICTS = {"pass": "[green]passed[/]", "fail": "[bold red]FAILED[/]", "inconclusive": "[yellow]inconclusive[/]"}
 
@@ -105,6 +114,10 @@ def _judged(figures: dict[str, float]) -> str:
     return f"{figures['val_accuracy']:.1%} validation accuracy{robust}{worst}"
 
 
+def _shown(value: float, form: str) -> str:
+    return form.format(value) if math.isfinite(value) else "n/a"
+
+
 def show_measured(outcome: Outcome, page: Path) -> None:
     """Print the headline table, what limits it, the gates, and where the report is."""
     from rich.console import Console
@@ -116,7 +129,8 @@ def show_measured(outcome: Outcome, page: Path) -> None:
         column.justify = "right"
     for figure, (words, form) in HEADLINE.items():
         if any(figure in figures for figures in outcome.figures.values()):
-            values = [form.format(f[figure]) if figure in f else "not measured" for f in outcome.figures.values()]
+            absent = "baseline" if figure in _AGAINST else "not measured"
+            values = [_shown(f[figure], form) if figure in f else absent for f in outcome.figures.values()]
             table.add_row(words, *values)
     console = Console()
     console.print(table)

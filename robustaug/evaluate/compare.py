@@ -9,6 +9,9 @@ import numpy as np
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.statistics import holm, mcnemar, paired_bootstrap
 
+_OUTCOME = {"sequence": "steady"}
+"""What is compared of a kind of cells: where no prediction has a label of its own, what never changed."""
+
 
 class Comparison(NamedTuple):
     """One scenario and severity, model b against model a.
@@ -16,7 +19,7 @@ class Comparison(NamedTuple):
     Attributes:
         scenario, kind, severity: the cell's.
         n: samples that both models were measured on.
-        accuracy_a, accuracy_b: on those samples.
+        accuracy_a, accuracy_b: on those samples; of a sequence the share whose prediction never changes.
         difference: accuracy_b - accuracy_a.
         low, high: its 95 % paired bootstrap interval.
         p_value: McNemar's test.
@@ -66,9 +69,10 @@ def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], 
 
 
 def _pair(records_a: Records, a: Cell, records_b: Records, b: Cell) -> Comparison:
-    left, right = (r.samples(c, ["index", "correct"]) for r, c in ((records_a, a), (records_b, b)))
+    outcome = _OUTCOME.get(a.kind, "correct")
+    left, right = (r.samples(c, ["index", outcome]) for r, c in ((records_a, a), (records_b, b)))
     shared, at_a, at_b = np.intersect1d(left["index"], right["index"], return_indices=True)
-    correct_a, correct_b = left["correct"][at_a].astype(bool), right["correct"][at_b].astype(bool)
+    correct_a, correct_b = left[outcome][at_a].astype(bool), right[outcome][at_b].astype(bool)
     interval = paired_bootstrap(correct_a, correct_b, seed=0)
     p_value = float(mcnemar(correct_a, correct_b).p_value)
     return Comparison(

@@ -6,7 +6,6 @@ Legend: N samples, C cells.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
@@ -14,7 +13,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import binom
 
-from robustaug.evaluate import behaviour, protected, summary
+from robustaug.evaluate import behaviour, protected, shift, summary
 from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohorts import cohort_table
@@ -22,6 +21,7 @@ from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.shares import even_weights, per_sample, share_interval
 from robustaug.evaluate.statistics import (
     Interval,
     anytime,
@@ -48,7 +48,8 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
     FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
     from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
-    `calibration_intervals`. The classwise one under shift has none: its logits are not kept.
+    `calibration_intervals`; those of `shift` as each family says. The classwise error under shift has none: its logits
+    are not kept.
 
     Args:
         confidence: of each interval, in (0, 1).
@@ -94,6 +95,8 @@ class _Figures:
             return self._calibrated(name, clean[0])
         if name.endswith(("_followed", "_applicable")):
             return self._behaved(name)
+        if found := self._shift.of(name):
+            return found
         return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
 
     def _samples(self, cell: Cell, *columns: str) -> list[np.ndarray]:
@@ -118,21 +121,15 @@ class _Figures:
             each = [anytime(int(outcomes(cell).sum()), cell.n, level) for cell in cells]
             return Interval(*(float(scaled @ ends) for ends in zip(*each, strict=True)))
         values = self._by_sample(cells, scaled, outcomes)
-        share, spread, n = min(float(values.mean()), 1.0), float(values.var()), len(values)
-        size = n if spread == 0 or share in (0, 1) else n * share * (1 - share) / spread
-        size = max(1.0, min(size, sum(cell.n for cell in cells)))
-        return wilson(share * size, size, level)
+        return share_interval(values, sum(cell.n for cell in cells), level)
 
     def _by_sample(self, cells: Sequence[Cell], weights: np.ndarray, outcomes: Outcomes) -> np.ndarray:
         """Return what each sample adds to the weighted mean over cells; the mean of all is the figure."""
-        index = [self._samples(cell, "index")[0] for cell in cells]
-        rows, at = np.unique(np.concatenate(index), return_inverse=True)
-        parts = [w * outcomes(cell) * (len(rows) / cell.n) for w, cell in zip(weights, cells, strict=True)]
-        return np.bincount(at, np.concatenate(parts), len(rows))
+        return per_sample([(self._samples(cell, "index")[0], outcomes(cell)) for cell in cells], weights)
 
     def _graded(self, cells: Sequence[Cell]) -> Interval:
         """Return accuracy over operators, each over its severities, each over its seeds."""
-        return self._share(cells, _weights(cells))
+        return self._share(cells, even_weights(cells))
 
     def _confident(self, name: str) -> Interval | None:
         """Return a figure of prediction sets, or one of calibration under shift."""
@@ -143,10 +140,10 @@ class _Figures:
             if not cells or not all(figure in cell.metrics for cell in cells) or figure == "classwise_ece":
                 continue
             if figure == "coverage":
-                return self._share(cells, _weights(cells), lambda cell: self._samples(cell, "covered")[0])
+                return self._share(cells, even_weights(cells), lambda cell: self._samples(cell, "covered")[0])
             if figure == "ece":
                 return _averaged([ece for cell in cells if (ece := self._ece(cell))])
-            values = self._by_sample(cells, _weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
+            values = self._by_sample(cells, even_weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
             return self._mean(values) if np.isfinite(values).all() else None
         return None
 
@@ -171,6 +168,10 @@ class _Figures:
     def _worst_shifted(self) -> Interval | None:
         rows = cohort_table(self.records, self.model, ["operator"], False, self.confidence).rows
         return _least([Interval(row.accuracy, row.low, row.high) for row in rows]) if rows else None
+
+    @cached_property
+    def _shift(self) -> shift.Intervals:
+        return shift.Intervals(self.records, self.model, self.confidence)
 
     @cached_property
     def _protected(self) -> dict[str, Interval]:
@@ -258,14 +259,6 @@ class _Figures:
 
 
 _CALIBRATION = frozenset(f"{figure}{scaled}" for figure in CALIBRATION for scaled in ("", "_scaled"))
-
-
-def _weights(cells: Sequence[Cell]) -> np.ndarray:
-    """Return weights of sum 1: operators count alike, in each its severities, in each of these its seeds."""
-    seeds = Counter((cell.scenario, cell.severity) for cell in cells)
-    severities = Counter(scenario for scenario, _ in seeds)
-    weights = np.array([1 / (severities[c.scenario] * seeds[c.scenario, c.severity]) for c in cells])
-    return weights / weights.sum()
 
 
 def _averaged(found: Sequence[Interval]) -> Interval | None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from robustaug import registry
 from robustaug.data.source import Source
+from robustaug.evaluate.asked import check_asked
 from robustaug.evaluate.protected import check_protected
+from robustaug.evaluate.sequences import Sequence
 from robustaug.evaluate.suite import Suite
 from robustaug.models.classifier import Classifier
 from robustaug.models.text_classifier import TextClassifier
@@ -43,6 +45,7 @@ def check_suite(suite: Suite, source: Source) -> None:
         ValueError: names the first one.
     """
     check_protected(suite, source)
+    check_asked(suite, source)
     kind = source.layout.name
     for plan in suite.plans():
         if plan.kind in ("operator", "behaviour"):
@@ -52,7 +55,11 @@ def check_suite(suite: Suite, source: Source) -> None:
                 raise ValueError(f"{name} is for data of kind {found!r}, {source.name} holds {kind!r}; leave it out")
         if plan.kind == "behaviour":
             _check_expected(plan.scenario, plan.spec["expects"], source)
-        if plan.kind not in ("clean", "operator", "behaviour", "ood") and source.layout is TEXTS:
+        if plan.kind == "sequence" and (found := Sequence(**plan.spec).make().layout.name) != kind:
+            raise ValueError(
+                f"scenario {plan.scenario!r}: its operator is for data of kind {found!r}, {source.name} holds {kind!r}"
+            )
+        if plan.kind in ("attack", "nearest", "certified", "smoothed", "masking") and source.layout is TEXTS:
             raise ValueError(
                 f"scenario {plan.scenario!r}: attacks and certificates of suites move numbers, {source.name} holds "
                 "texts; leave it out, and call attack.text_* on lists of texts"

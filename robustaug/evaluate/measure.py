@@ -31,6 +31,7 @@ from robustaug.evaluate.bench import (
 )
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
 from robustaug.evaluate.confidence import Confidence, calibration_figures
+from robustaug.evaluate.perturbed import cued, sequence
 from robustaug.evaluate.scores import scored
 from robustaug.evaluate.suite import Plan
 from robustaug.models.classifier import Classifier
@@ -61,6 +62,8 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
         return attacked(bench, plan)
     if plan.kind == "masking":
         return masking(bench, plan)
+    if plan.kind in ("sequence", "cue"):
+        return (sequence if plan.kind == "sequence" else cued)(bench, plan)
     assert basis is not None, "the clean cell is measured before any that is computed from it"
     if plan.kind == "behaviour":
         return behave(bench, plan, basis)

@@ -44,11 +44,11 @@ class Cell:
     Attributes:
         model: the model's name within the run.
         scenario: the scenario's name, such as "gaussian_noise" or "pgd_linf".
-        kind: "clean", "operator", "behaviour", "attack", "certified", "ood", "masking"; for the run of a minimal-norm
-            attack that its attack cells are read off, "nearest"; for that of a smoothed model that its certified cells
-            are read off, "smoothed".
-        severity: 0 for clean, ood, nearest and smoothed, 1 to 5 for operators and behaviours, epsilon for attacks and
-            masking, the L2 radius for certified; 0 for an attack that only its own parameters limit.
+        kind: "clean", "operator", "behaviour", "attack", "certified", "ood", "masking", "sequence", "cue"; for the run
+            of a minimal-norm attack that its attack cells are read off, "nearest"; for that of a smoothed model that
+            its certified cells are read off, "smoothed".
+        severity: 1 to 5 for operators and behaviours, epsilon for attacks and masking, the L2 radius for certified; 0
+            for all others, and for an attack that only its own parameters limit.
         seed: the seed of the cell's randomness.
         fingerprint: hash of everything the result depends on; a changed model, data or setting changes it.
         n: samples measured; of an attack that may stop early, those that it came to, and metrics has "asked"; of a

@@ -18,7 +18,8 @@ import robustaug
 from robustaug import atomic
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
-from robustaug.evaluate import behaviour
+from robustaug.evaluate import behaviour, shift
+from robustaug.evaluate.asked import write_asked
 from robustaug.evaluate.attacked import findings
 from robustaug.evaluate.bench import Bench
 from robustaug.evaluate.cohorts import write_metadata
@@ -78,6 +79,7 @@ def run_suite(
     suite: Suite,
     device: torch.device,
     progress: Progress = lambda done, total, what: None,
+    baseline: str | None = None,
 ) -> list[str]:
     """Measure every (model, plan) that `records` does not hold with the same fingerprint.
 
@@ -88,6 +90,7 @@ def run_suite(
     Args:
         models: by name, each in eval mode; of images with inputs in [0, 1]. For the masking checks of one, another is
             the surrogate: the first whose gradients can be followed.
+        baseline: the model that others are held against; the first one when left out.
 
     Returns:
         Sentences on what could not be measured and why, and on what is no evidence.
@@ -101,6 +104,7 @@ def run_suite(
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     limits += set_limits(data.validation, suite.alpha)
     write_metadata(records, data.test, suite.protected, check_protected(suite, data.test))
+    write_asked(records, suite, data.test, [*models], baseline)
     for model in models.values():
         require_eval(model)
         check_model(model, data.test)
@@ -135,6 +139,7 @@ def run_suite(
         limits += _attack_limits(name, records)
         limits += score_limits(name, records.cells(model=name, kind="ood"))
         limits += behaviour.limits(records.cells(model=name))
+    limits += [sentence for name in models for sentence in shift.limits(records, name)]
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 

@@ -12,15 +12,23 @@ from robustaug import registry
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.text.attack import TextAttack
 from robustaug.config import Ratio, Strict
+from robustaug.evaluate.alexnet import ALEXNET
 from robustaug.evaluate.certify import Smoothing
+from robustaug.evaluate.cues import Cue
+from robustaug.evaluate.references import References
+from robustaug.evaluate.sequences import Sequence as Walk
 from robustaug.ops.operator import SEVERITIES, Operator
 
 MASKING = "masking checks"
 """The scenario that looks for hidden gradients; a name that no key in a suite is likely to be."""
 
 
+SHIFTS = ("operators", "attack", "certify", "ood", "sequence", "cue")
+"""The keys of a scenario that say what is done to the data."""
+
+
 class Scenario(Strict):
-    """One way of looking at a model; exactly one of operators, attack, certify and ood is given.
+    """One way of looking at a model; exactly one of `SHIFTS` is given.
 
     Attributes:
         operators: registered operators with severities, as `name` or `{name: parameters}`; each becomes scenarios of
@@ -36,6 +44,10 @@ class Scenario(Strict):
         certify: the noise that the model is smoothed by, such as `{sigma: 0.25, n: 1000}`; run once for all radii.
         radii: L2 distances, in the units of the model's input, to count certified samples at.
         ood: a registered source that holds other things than the test data.
+        sequence: a perturbation that grows in small steps, such as `{operator: image.rotate, frames: 20}`; counted is
+            how often the prediction changes on the way.
+        cue: what should not matter, such as `{operator: {image.watermark: {opacity: 0.4}}}`; measured is what accuracy
+            it costs.
         limit: measure at most this many samples, a seeded random choice; all when left out.
         seeds: one measurement each.
     """
@@ -48,6 +60,8 @@ class Scenario(Strict):
     certify: Smoothing | None = None
     radii: list[Ratio] = []
     ood: str | dict[str, dict[str, Any] | None] | None = None
+    sequence: Walk | None = None
+    cue: Cue | None = None
     limit: int | None = Field(default=None, ge=1)
     seeds: list[int] = [0]
 
@@ -87,11 +101,13 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _one_shift(self) -> Scenario:
-        given = [key for key in ("operators", "attack", "certify", "ood") if getattr(self, key)]
+        given = [key for key in SHIFTS if getattr(self, key)]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of operators, attack, certify and ood, got {given or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(SHIFTS[:-1])} and {SHIFTS[-1]}, got {given or 'none'}")
         if self.expects is not None and (len(self.operators) != 1 or not self.expects):
             raise ValueError("expects is `same`, `changed` or a mapping of classes, and goes with exactly one operator")
+        if self.cue and self.cue.column and (self.limit is not None or self.seeds != [0]):
+            raise ValueError("limit and seeds are for what is measured anew; a cue's column is read off the clean data")
         if self.attack:
             self._check_budgets()
         elif self.eps:
@@ -138,6 +154,9 @@ class Suite(Strict):
             data, and their coverage and size are measured on clean and shifted data.
         protected: metadata columns of the test data, such as sex, between whose groups predictions are compared.
         positive: the class that counts as a selection there; the last of two when left out.
+        errors_against: what corruption errors are divided by: those of the run's "baseline" model, or "alexnet", its
+            published ones, which needs the fifteen corruptions of ImageNet-C at all severities.
+        effective_robustness: the models that say which accuracy under shift to expect of a clean accuracy.
     """
 
     scenarios: dict[str, Scenario]
@@ -148,6 +167,8 @@ class Suite(Strict):
     alpha: float = Field(default=0.1, gt=0, lt=1)
     protected: list[str] = []
     positive: str | None = None
+    errors_against: Literal["baseline", "alexnet"] = "baseline"
+    effective_robustness: References | None = None
 
     @field_validator("scores")
     @classmethod
@@ -170,6 +191,15 @@ class Suite(Strict):
             if key in seen:
                 raise ValueError(f"{plan.scenario!r} at {plan.severity:g} with seed {plan.seed} is given twice")
             seen.add(key)
+        return self
+
+    @model_validator(mode="after")
+    def _published(self) -> Suite:
+        if self.errors_against == "alexnet":
+            measured = {(plan.scenario, plan.severity) for plan in self.plans() if plan.kind == "operator"}
+            missing = [name for name in ALEXNET if any((name, s) not in measured for s in SEVERITIES)]
+            if missing:
+                raise ValueError(f"errors_against: alexnet needs severities 1 to 5 of {', '.join(missing)}")
         return self
 
     @model_validator(mode="after")
@@ -210,6 +240,10 @@ class Suite(Strict):
                     yield Plan(name, "smoothed", 0.0, seed, smoothing, scenario.limit)
                     for radius in scenario.radii:
                         yield Plan(name, "certified", radius, seed, smoothing, scenario.limit, "smoothed")
+                if scenario.sequence is not None:
+                    yield Plan(name, "sequence", 0.0, seed, scenario.sequence.model_dump(), scenario.limit)
+                if scenario.cue is not None and scenario.cue.operator is not None:
+                    yield Plan(name, "cue", 0.0, seed, scenario.cue.model_dump(), scenario.limit)
                 if scenario.ood is not None:
                     yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit, "clean")
         if (first := next((s for s in self.scenarios.values() if s.attack), None)) and self.masking_checks:
@@ -239,8 +273,8 @@ class Plan(NamedTuple):
 
     Attributes:
         scenario, kind, severity, seed: as in `records.Cell`.
-        spec: the operator, attack or source as `name` or `{name: parameters}`, how to smooth, or, of a behavioural
-            test, its operator and what it expects.
+        spec: the operator, attack or source as `name` or `{name: parameters}`, how to smooth, a sequence, a cue, or, of
+            a behavioural test, its operator and what it expects.
         limit: the most samples to measure, None for all.
         basis: the kind of the cell it is computed from, of the same model: "clean" or, of the same scenario and seed,
             "nearest" or "smoothed"; empty where it stands alone.

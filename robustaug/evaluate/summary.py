@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import behaviour, protected
+from robustaug.evaluate import behaviour, protected, shift
 from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
@@ -54,7 +54,8 @@ def figures(records: Records, model: str) -> dict[str, float]:
     foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
     worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
     test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
-    worst_behaviour_followed (the lowest); of every protected column those of `protected.figures`.
+    worst_behaviour_followed (the lowest); of every protected column those of `protected.figures`; those of every family
+    of `shift`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -75,12 +76,16 @@ def figures(records: Records, model: str) -> dict[str, float]:
         out["worst_cohort_accuracy"] = min(worst)
     if shifted := cohort_table(records, model, ["operator"], pairs=False).worst:
         out["worst_cohort_shifted_accuracy"] = shifted.accuracy
-    return out | protected.figures(records, model)
+    return out | protected.figures(records, model) | shift.figures(records, model)
 
 
-def figure_names(suite: Suite) -> set[str]:
-    """Return the names of the figures that a suite adds to the fixed ones."""
-    names = protected.figure_names(suite)
+def figure_names(suite: Suite, against: bool = True) -> set[str]:
+    """Return the names of the figures that a suite adds to the fixed ones.
+
+    Args:
+        against: whether the model is held against a baseline, as the baseline itself is not.
+    """
+    names = protected.figure_names(suite) | shift.figure_names(suite, against)
     for plan in suite.plans():
         if plan.kind == "operator":
             names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}

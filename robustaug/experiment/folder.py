@@ -12,13 +12,16 @@ from robustaug.data.source import Source
 from robustaug.evaluate.runner import EvalData
 from robustaug.experiment.plan import Plan
 
+_JUDGING = ("protected", "positive", "errors_against", "effective_robustness")
+"""Keys of a suite that change no cell."""
+
 
 def claim(plan: Plan, folder: Path) -> None:
     """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
     path = folder / "experiment.json"
-    # gates, the baseline and protected columns judge what is on record; they may change without measuring anew
+    # what judges what is on record, such as gates and the baseline, may change without measuring anew
     dumped = {key: value for key, value in dump(plan).items() if key not in ("gates", "baseline")}
-    dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in ("protected", "positive")}
+    dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in _JUDGING}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != dumped:

@@ -92,7 +92,13 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     described = {name: obtained[name][1] for name in experiment.models}
     records = Records(folder, create=True)
     limits = run_suite(
-        records, models, data, plan.suite, device, lambda done, total, what: progress("evaluate", done, total, what)
+        records,
+        models,
+        data,
+        plan.suite,
+        device,
+        lambda done, total, what: progress("evaluate", done, total, what),
+        experiment.baseline,
     )
     limits += write_quarantine(folder, data)
     figures = {name: summary.figures(records, name) for name in models}

@@ -31,7 +31,11 @@ def store(records, kind, scenario, severity, correct, seed=0, index=None, **metr
     cell = Cell(
         "m", scenario, kind, float(severity), seed, "f", len(correct), 0.0, metrics | {"accuracy": correct.mean()}
     )
-    records.store(cell, {"index": index, "label": index % 2, "correct": correct})
+    records.store(
+        cell,
+        {"index": index, "label": index % 2, "correct": correct}
+        | {"prediction": np.where(correct, index % 2, 1 - index % 2), "confidence": np.ones(len(correct))},
+    )
 
 
 def test_every_column_and_pair_on_every_cell_by_counting(records):

@@ -24,6 +24,8 @@ ALL = {
         "noise": {"certify": {"sigma": 0.25, "n0": 10, "n": 50}, "radii": [0.1, 0.2], "limit": 40},
         "texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 50}}},
         "photos": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 40, "seed": 1}}},
+        "turning": {"sequence": {"operator": "image.rotate", "frames": 5}, "limit": 60, "seeds": [0, 1]},
+        "corner": {"cue": {"operator": {"image.erasing": {"area": 0.2, "fill": 1.0}}, "towards": 8}},
     },
     "scores": ["ood.msp", "ood.energy"],
     "masking_checks": False,

@@ -1,0 +1,105 @@
+"""Measure cells whose samples go through an operator frame by frame, or carry a cue.
+
+Legend: B samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustaug.data.source import Batch, batches
+from robustaug.evaluate.bench import (
+    Bench,
+    Columns,
+    Measured,
+    batches_of,
+    examples_of,
+    judged,
+    keep,
+    logits_of_input,
+    stacked,
+)
+from robustaug.evaluate.cues import Cue, chosen, pipeline_of
+from robustaug.evaluate.sequences import Answer, Sequence, answer, flipped, top5_distance
+from robustaug.evaluate.suite import Plan
+from robustaug.ops.layout import IMAGES
+from robustaug.ops.operator import Operator
+from robustaug.ops.tabular.table import TABLES, check_in_place
+from robustaug.pipeline import fitted
+from robustaug.rng import Keys, subset
+
+
+def sequence(bench: Bench, plan: Plan) -> Measured:
+    """Follow each sample through its frames and count how often the answer changes.
+
+    Columns: label, flips (changes of the prediction, of frames - 1 at most), steady (no change at all) and, where there
+    are more than five classes, distance (the sum of `top5_distance`). Examples: the first and the last frame.
+    """
+    settings = Sequence(**plan.spec)
+    operator = _ready(settings.make(), bench)
+    rows: list[Columns] = []
+    first: list[Tensor] = []
+    last: list[Tensor] = []
+    for batch in batches_of(bench, plan):
+        image, keys = _held(bench, batch, operator, plan)
+        flips = np.zeros(len(batch.label), dtype=np.int64)
+        distance = np.zeros(len(batch.label), dtype=np.int64)
+        before: Answer | None = None
+        for frame, params in enumerate(settings.drawn(operator, keys)):
+            shown = image if params is None else operator.apply(image, params)  # uint8: what a camera would store
+            check_in_place(operator.name, shown)
+            now = answer(logits_of_input(bench.model, bench.test.as_input(shown, bench.device)))
+            if before is not None:
+                flips += flipped(before, now)
+                distance += top5_distance(before, now) if now.top.shape[1] else 0
+            if before is None or settings.compares == "previous":
+                before = now
+            if bench.test.layout is IMAGES and frame in (0, settings.frames - 1):
+                keep(last if frame else first, shown, bench.examples)
+        assert before is not None, "a sequence has two frames or more"
+        known = {"index": batch.index.numpy(), "label": batch.label.numpy(), "flips": flips, "steady": flips == 0}
+        rows.append(known | ({"distance": distance} if before.top.shape[1] else {}))
+    samples = stacked(rows)
+    steps = settings.frames - 1
+    figures = {"flip_probability": float(samples["flips"].mean()) / steps, "steps": float(steps)}
+    if "distance" in samples:
+        figures["top5_distance"] = float(samples["distance"].mean()) / steps
+    return Measured(samples, figures, examples_of(before=first, after=last), len(samples["index"]))
+
+
+def cued(bench: Bench, plan: Plan) -> Measured:
+    """Put a cue on the samples that are to carry it and see what is predicted."""
+    cue = Cue(**plan.spec)
+    operator = _ready(pipeline_of(cue.operator), bench)
+    at = chosen(cue, bench.test)
+    rows: list[Columns] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    for batch in batches(bench.test, bench.batch_size, at[subset(len(at), plan.limit, plan.seed)]):
+        image, keys = _held(bench, batch, operator, plan)
+        shown = operator.apply(image, operator.sample(keys))
+        check_in_place(plan.scenario, shown)
+        rows.append(judged(batch, logits_of_input(bench.model, bench.test.as_input(shown, bench.device))))
+        if bench.test.layout is IMAGES:
+            keep(before, image, bench.examples)
+            keep(after, shown, bench.examples)
+    samples = stacked(rows)
+    figures = {"accuracy": float(samples["correct"].mean())}
+    return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
+
+
+def _ready(operator: Operator, bench: Bench) -> Operator:
+    if operator.layout is not TABLES:
+        return operator
+    return fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
+
+
+def _held(bench: Bench, batch: Batch, operator: Operator, plan: Plan) -> tuple[Any, Keys]:
+    """Return the samples on the device and their keys where parameters are drawn."""
+    image = batch.image.to(bench.device) if isinstance(batch.image, torch.Tensor) else batch.image
+    keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
+    return image, keys.to(operator.layout.device(image))
