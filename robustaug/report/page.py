@@ -26,6 +26,7 @@ from robustaug.report.figures import Table
 from robustaug.report.foreign import foreign
 from robustaug.report.protected import protected_columns
 from robustaug.report.risks import risks
+from robustaug.report.shift import shifted
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
 from robustaug.report.view import View, budget, p_text, percent, points_text, words
@@ -60,7 +61,7 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     content = _content(view)
-    drawn = ("attacks", "certified", "corruptions", "calibration", "foreign", "cohorts", "training")
+    drawn = ("attacks", "certified", "corruptions", "calibration", "foreign", "cohorts", "training", "shift")
     plots = any(content[key] for key in drawn)
     return environment.get_template("page.html.j2").render(
         content,
@@ -93,6 +94,7 @@ def _content(view: View) -> dict[str, Any]:
         "checks": checks(view),
         "certified": certified(view),
         "corruptions": corruptions(view, differences),
+        "shift": shifted(view),
         "behaviour": behaviour(view, differences),
         "calibration": calibrated(view),
         "foreign": foreign(view),
@@ -186,6 +188,7 @@ def _comparisons(view: View, differences: Differences) -> Table | None:
     for model in view.others:
         for row in differences.rows(model.name):
             name = view.attack_name(row.scenario) if row.kind == "attack" else words(row.scenario)
+            name += {"sequence": ", predictions that never change", "cue": ", with the cue"}.get(row.kind, "")
             unit = {"attack": "ε =", "certified": "radius"}.get(row.kind, "severity")
             grade = f", {unit} {budget(row.severity)}" if row.severity else ""  # clean, or an attack without a budget
             rows.append(
