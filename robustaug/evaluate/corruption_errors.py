@@ -12,6 +12,7 @@ Legend: R resamples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -167,8 +168,9 @@ def _area_intervals(records: Records, model: str, confidence: float) -> dict[str
 
 def _trapezoids(cells: list[Cell], name: str) -> np.ndarray:
     """Return the weights, clean first, that the trapezoid rule gives the cells of one operator; 0 to others."""
-    grades = sorted({0.0, *(cell.severity for cell in cells if cell.scenario == name)})
+    seeds = Counter(cell.severity for cell in cells if cell.scenario == name)
+    grades = sorted({0.0, *seeds})
     gaps = np.diff(grades, prepend=grades[0], append=grades[-1])
     share = dict(zip(grades, (gaps[:-1] + gaps[1:]) / 2 / grades[-1], strict=True))
-    seeds = {s: sum(c.scenario == name and c.severity == s for c in cells) for s in grades}
-    return np.array([share[0.0], *(share[c.severity] / seeds[c.severity] * (c.scenario == name) for c in cells)])
+    each = (share[c.severity] / seeds[c.severity] if c.scenario == name else 0.0 for c in cells)
+    return np.array([share[0.0], *each])

@@ -84,7 +84,7 @@ def _overall(view: View, known: Known) -> Table | None:
 def _within(known: Known, model: str, name: str, form: Callable[[float], str]) -> str:
     figures, intervals = known[model]
     if name not in figures:
-        return "baseline" if name.endswith(("mce", "_fr")) else ""  # the one that has no such figure
+        return "baseline" if len(known) > 1 and name.endswith(("mce", "_fr")) else ""  # the one that has no such figure
     found = intervals.of(name)
     return form(figures[name]) + (f" ({_end(found.low, form)} to {_end(found.high, form)})" if found else "")
 
