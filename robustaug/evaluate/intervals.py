@@ -208,9 +208,9 @@ class _Figures:
         found = behaviour.tested(cells)
         if name == behaviour.WORST and found:
             level = 1 - (1 - self.confidence) / len(found)
-            return _least([self._share(of, _weights(of), confidence=level) for of in found.values()])
+            return _least([self._share(of, even_weights(of), confidence=level) for of in found.values()])
         if of := found.get(name.removesuffix("_followed")):
-            return self._share(of, _weights(of))
+            return self._share(of, even_weights(of))
         of = [cell for cell in cells if name == f"{cell.scenario}_applicable"]
         return _averaged([wilson(cell.n, cell.metrics["offered"], self.confidence) for cell in of])
 

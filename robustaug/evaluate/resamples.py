@@ -34,6 +34,7 @@ class Resamples:
         self.n = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))  # twenty beyond each end
         drawn = Keys.of(seed, self.n).fold("resamples").uniform(GROUPS).double()
         self._weights = -np.log1p(-drawn.numpy())  # (R, G)
+        self._sizes: dict[bytes, np.ndarray] = {}  # cells mostly measured the same samples
 
     def mean(self, index: np.ndarray, values: np.ndarray, side: str) -> np.ndarray:
         """Return (R,) resampled means of outcomes in [0, 1].
@@ -53,7 +54,9 @@ class Resamples:
         trial = min(1.0, spread / (share * (1 - share))) if spread and 0 < share < 1 else 1.0
         uniform = Keys.of(self.seed, self.n).fold(f"resamples.{side}").uniform(2).double().numpy()
         ones, zeros = (trial * gammaincinv(0.5, uniform)).T
-        return (self._weights @ total + ones) / (self._weights @ count + ones + zeros)
+        if (key := count.tobytes()) not in self._sizes:
+            self._sizes[key] = self._weights @ count
+        return (self._weights @ total + ones) / (self._sizes[key] + ones + zeros)
 
     def interval(self, estimate: float, drawn: Any, confidence: float | None = None) -> Interval:
         """Return a figure with the quantiles of its resamples, (R,); it always lies between them.
