@@ -14,6 +14,7 @@ from robustaug.evaluate import summary
 from robustaug.evaluate.gates import (
     Limits,
     check_figures,
+    split_name,
 )
 from robustaug.evaluate.suite import Suite
 from robustaug.train.recipe import Recipe, Spec, TrainData
@@ -122,12 +123,23 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
         for name, limits in experiment.gates.items():
             try:  # now, not after the hours that measuring takes
                 held = len(experiment.models) > 1 and name != (experiment.baseline or next(iter(experiment.models)))
+                _check_held(limits, suite, held)
                 check_figures(limits, summary.figure_names(suite, against=held))
             except ValueError as error:
                 mistakes.append(f"gates.{name}: {error}")
     if mistakes or not isinstance(suite, Suite):
         raise ConfigError("\n".join(mistakes))
     return Plan(experiment, suite.reseeded(experiment.seed), recipes)
+
+
+def _check_held(limits: Mapping[str, float], suite: Suite, held: bool) -> None:
+    """Refuse gates on what holds a model against the baseline where it is that itself, or the only one."""
+    relative = summary.figure_names(suite, against=True) - summary.figure_names(suite, against=held)
+    if wrong := [gate for gate in limits if split_name(gate)[1] in relative]:
+        raise ValueError(
+            f"{', '.join(wrong)}: held against the baseline, and this model is the baseline or the only one; gate "
+            "another model of the run"
+        )
 
 
 def _collect(mistakes: list[str], path: Path, schema: Any) -> Any:

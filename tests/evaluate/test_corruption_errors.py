@@ -1,6 +1,7 @@
 """Corruption errors, areas, consistency and effective robustness by their formulas, from made-up records."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from robustaug.evaluate.resamples import Resamples
 from robustaug.evaluate.shares import per_sample
 from robustaug.evaluate.statistics import wilson
 from robustaug.evaluate.suite import Suite
+from robustaug.experiment import Experiment, resolve
 
 N = 200
 LABEL = np.arange(N) % 4
@@ -310,3 +312,19 @@ def test_nothing_corrupted_has_no_figures(tmp_path):
     store(records, "m", "clean", 0, 0.9)
     assert shift.figures(records, "m") == {}
     assert corruption_errors.intervals(records, "m", Resamples(0.95)) == {}
+
+
+def test_a_gate_on_a_figure_that_needs_a_baseline_is_refused_for_the_baseline():
+    asked = {
+        "name": "x",
+        "data": {"test": "data.digits"},
+        "models": {name: {"model": {"model.mlp": {}}} for name in ("a", "b")},
+        "suite": {"scenarios": {"c": {"operators": ["image.contrast"]}}},
+    }
+    for model, fits in (("a", False), ("b", True)):
+        made = validate(asked | {"gates": {model: {"max_mce": 1, "max_contrast_ce": 1}}}, Experiment, "x")
+        if fits:
+            resolve(made, Path())
+            continue
+        with pytest.raises(ConfigError, match="max_mce, max_contrast_ce: held against the baseline"):
+            resolve(made, Path())
