@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustaug.data.delimited import place, read_delimited
 from robustaug.registry import did_you_mean
 
 MISSING = "(missing)"
@@ -23,7 +24,6 @@ _MOST_CLASSES = 100_000  # a label beyond is an identifier in the wrong column
 _MOST_VALUES = 20  # a numeric column with more is cut into quarters
 _MOST_COHORTS = 100  # a column of words with more is a text or an identifier
 _DAMAGE = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-_TABS = (".tsv", ".tab")
 
 
 def read_columns(table: Path) -> dict[str, list[str]]:
@@ -33,28 +33,20 @@ def read_columns(table: Path) -> dict[str, list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, rows of different lengths, or column names that repeat.
+        ValueError: not readable, a row of another length, a cell that is no UTF-8, or column names that repeat.
     """
     import pyarrow as pa
-    import pyarrow.csv as pa_csv
     import pyarrow.parquet as pa_parquet
 
     if not table.is_file():
         raise FileNotFoundError(f"no file at {table}; path names a .csv, .tsv or .parquet table")
-    tabs = table.suffix.lower() in _TABS
-    settings = {"delimiter": "\t", "quote_char": False} if tabs else {"newlines_in_values": True}
-    form = pa_csv.ParseOptions(**settings)
-    in_turn = pa_csv.ReadOptions(use_threads=False)  # only so do its complaints name the row
-    try:
-        if table.suffix.lower() in (".parquet", ".pq"):
+    if table.suffix.lower() in (".parquet", ".pq"):
+        try:
             data = pa_parquet.read_table(table)
-        else:
-            with pa_csv.open_csv(table, parse_options=form) as reader:
-                names = reader.schema.names
-            as_text = pa_csv.ConvertOptions(column_types={name: pa.string() for name in names})
-            data = pa_csv.read_csv(table, read_options=in_turn, parse_options=form, convert_options=as_text)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{table}: not a readable table: {error}") from None
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{table}: not a readable table: {error}") from None
+    else:
+        data = read_delimited(table)
     if len(set(data.column_names)) != len(data.column_names):
         raise ValueError(f"{table}: column names must differ, got {data.column_names}")
     return {name: _as_text(data[name]) for name in data.column_names}
@@ -135,11 +127,16 @@ def number(cell: str) -> float | None:
         return None
 
 
-def read_labels(table: str, values: list[str], given: Sequence[str] | None) -> tuple[Tensor, list[str]]:
+def read_labels(
+    table: str, values: list[str], given: Sequence[str] | None, column: str = "label", what: str = "column"
+) -> tuple[Tensor, list[str]]:
     """Return labels (N,) int64 and the names of the classes.
 
     Labels are names, sorted unless `given` says their order; or, where all are whole numbers that are no names in
     `given`, the numbers of the classes.
+
+    Args:
+        column, what: where the values come from, for messages: a column of a table, or an array.
 
     Raises:
         ValueError: a row without a label, with one that is not among the classes, or with a number that no class has.
@@ -147,7 +144,7 @@ def read_labels(table: str, values: list[str], given: Sequence[str] | None) -> t
     values = [value.strip() for value in values]
     empty = [row for row, value in enumerate(values) if value.lower() in ("", "nan")]
     if empty:
-        raise ValueError(f"{table}: row {empty[0] + 1} has no label; {len(empty)} rows lack one")
+        raise ValueError(f"{table}: {place(empty[0], column, what)} holds no label; {len(empty)} rows lack one")
     names = sorted(set(values)) if given is None else [str(name) for name in given]
     numbers = all(re.fullmatch(r"[+-]?[0-9]+", value) for value in values)
     if numbers and (given is None or not set(values) <= set(names)):
@@ -155,12 +152,14 @@ def read_labels(table: str, values: list[str], given: Sequence[str] | None) -> t
         classes = min(max(labels), _MOST_CLASSES) + 1 if given is None else len(names)
         for row, label in enumerate(labels):
             if not 0 <= label < classes:
-                raise ValueError(_no_class(f"{table}: row {row + 1}: label {label}", values, classes, given))
+                where = f"{table}: {place(row, column, what)} reads {label}"
+                raise ValueError(_no_class(where, values, classes, given))
         return torch.tensor(labels), [str(k) for k in range(classes)] if given is None else names
     position = {name: label for label, name in enumerate(names)}
     for row, value in enumerate(values):
         if value not in position:
-            raise ValueError(f"{table}: row {row + 1}: label {value!r} is not in classes{did_you_mean(value, names)}")
+            hint = did_you_mean(value, names)
+            raise ValueError(f"{table}: {place(row, column, what)} reads {value!r}, which is not in classes{hint}")
     return torch.tensor([position[value] for value in values]), names
 
 
@@ -168,7 +167,7 @@ def _no_class(where: str, values: list[str], classes: int, given: Sequence[str] 
     every = sorted(set(values), key=int)
     names = ", ".join(map(repr, every[:3])) + (", ..." if len(every) > 3 else "")
     known = f"{_MOST_CLASSES:,}" if given is None else f"{classes - 1} for classes={[*given][:5]}"
-    return f"{where} is no class number, 0 to {known}; set classes: [{names}] if labels are names"
+    return f"{where}, which is no class number, 0 to {known}; set classes: [{names}] if labels are names"
 
 
 def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[str], fix: str = "") -> np.ndarray:
@@ -190,9 +189,7 @@ def read_numbers(where: str, column: str, cells: Sequence[str], gone: Container[
     wrong = np.flatnonzero((out == None) | (out == math.inf) | (out == -math.inf))  # noqa: E711 (elementwise)
     if len(wrong):
         row = int(wrong[0])
-        raise ValueError(
-            f"{where}: row {row + 1}: column {column!r} reads {cells[row]!r}, which is no finite number{fix}"
-        )
+        raise ValueError(f"{where}: {place(row, column)} reads {cells[row]!r}, which is no finite number{fix}")
     return out.astype(np.float64)
 
 
@@ -208,7 +205,11 @@ def _numbers(cells: list[str]) -> np.ndarray | None:
 
 
 def cohort(values: list[str]) -> np.ndarray:
-    """Return text as it stands; a number's quarter, named by its range, where there are many numbers."""
+    """Return text as it stands; a number's quarter, named by its range, where there are many numbers.
+
+    Empty cells and NaN are `MISSING`.
+    """
+    values = ["" if value.strip().lower() == "nan" else value for value in values]
     out = np.array([value or MISSING for value in values])
     numbers = None if len(set(values)) <= _MOST_VALUES else _numbers(values)
     if numbers is None:

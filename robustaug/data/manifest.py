@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from robustaug.data.archive import FolderPictures, leads_out
 from robustaug.data.columns import check_columns, cohorts_of, read_columns, read_labels
+from robustaug.data.delimited import place
 from robustaug.data.fingerprint import digest
 from robustaug.data.images import Decoded
 from robustaug.data.source import Source
@@ -43,7 +44,8 @@ def manifest(
 
     Raises:
         FileNotFoundError: no such table or root.
-        ValueError: a column is missing, the table is empty or malformed, or a row's path or label is refused.
+        ValueError: a column is missing, the table is empty or malformed, a row's path or label is refused, or a path
+            stands in two rows.
     """
     table = Path(path)
     if not table.is_file():
@@ -56,12 +58,7 @@ def manifest(
     paths = columns["path"]
     if not paths:
         raise ValueError(f"{table}: no rows")
-    for row, name in enumerate(paths):
-        if not name.strip() or leads_out(name):
-            raise ValueError(
-                f"{table}: row {row + 1}: path {name!r} must be a relative path inside {base}; "
-                "root=... sets another folder"
-            )
+    _check_paths(table, base, paths)
     labels, names = read_labels(str(table), columns["label"], classes)
     kept = [column for column in columns if column not in ("path", "label")] if cohorts is None else cohorts
     metadata = cohorts_of(columns, kept)
@@ -76,3 +73,17 @@ def manifest(
         cohorts=metadata,
         max_damaged=max_damaged,
     )
+
+
+def _check_paths(table: Path, base: Path, paths: Sequence[str]) -> None:
+    """Refuse a path that leads elsewhere, and one that stands twice: parts of the data would share its picture."""
+    seen: dict[PurePosixPath, int] = {}
+    for row, name in enumerate(paths):
+        if not name.strip() or leads_out(name):
+            raise ValueError(
+                f"{table}: {place(row, 'path')} reads {name!r}, which must be a relative path inside {base}; "
+                "root=... sets another folder"
+            )
+        first = seen.setdefault(PurePosixPath(name.strip()), row)
+        if first != row:
+            raise ValueError(f"{table}: {place(row, 'path')} reads {name!r}, as in row {first + 1}; keep one of them")

@@ -69,4 +69,4 @@ def _array(path: Path, key: str) -> Tensor:
 def _column(path: Path, key: str, source: Source) -> Tensor:
     columns = read_columns(path)
     check_columns(str(path), columns, (key,))
-    return read_labels(str(path), columns[key], source.classes)[0]
+    return read_labels(str(path), columns[key], source.classes, key)[0]

@@ -86,8 +86,8 @@ def series(
     base, base_words = (held, words) if fit is None else _read(files[1], options | {"labels": None})
     if base.shape[1] != held.shape[1]:
         raise ValueError(f"{path}: has {held.shape[1]} channels, but {fit} has {base.shape[1]}; fit another file")
-    base_labels, names = read_labels(fit or path, base_words, classes)
-    numbers = base_labels if fit is None else read_labels(path, words, names)[0]
+    base_labels, names = read_labels(fit or path, base_words, classes, *_origin(files[-1], label))
+    numbers = base_labels if fit is None else read_labels(path, words, names, *_origin(files[0], label))[0]
     shares = (0.0, 0.0) if fit is None and split == "all" else (val_share, test_share)
     training = base[parts_of("data.series", base_labels, names, *shares, seed)["train"]]
     mean, spread = mean_and_spread(training.mT.flatten(0, 1))  # of (N T, C)
@@ -111,6 +111,11 @@ _FOR = {"values": (".npz",), "label": (".npz", "table"), "labels": (".npy",), "c
 
 def _kind(file: Path) -> str:
     return suffix if (suffix := file.suffix.lower()) in (".npz", ".npy") else "table"
+
+
+def _origin(file: Path, label: str | None) -> tuple[str, str]:
+    """Return where a file's labels are, for messages."""
+    return (label or "label", "column") if _kind(file) == "table" else (label or "y", "array")
 
 
 def _check_options(options: Mapping[str, Any], kinds: set[str]) -> None:
@@ -161,9 +166,10 @@ def _checked(where: str, raw: np.ndarray) -> Tensor:
         )
     held = torch.from_numpy(raw.astype(np.float64))
     held = held if held.ndim == 3 else held[:, None]
-    wrong = held.isinf().flatten(1).any(1).nonzero()[:, 0]
+    wrong = held.isinf().nonzero()
     if len(wrong):
-        raise ValueError(f"{where}: series {int(wrong[0]) + 1} holds infinite values; a gap is NaN")
+        row, channel, step = (wrong[0] + 1).tolist()
+        raise ValueError(f"{where}: series {row} is infinite at step {step} of channel {channel}; a gap is NaN")
     return held
 
 

@@ -69,8 +69,8 @@ def table(
     reference, kinds = (columns, features) if fit is None else _features(fit, label, drop, categories)
     check_columns(path, features, [*kinds])
     gone = frozenset(missing)
-    base_labels, names = read_labels(fit or path, reference[label], classes)
-    labels = base_labels if fit is None else read_labels(path, columns[label], names)[0]
+    base_labels, names = read_labels(fit or path, reference[label], classes, label)
+    labels = base_labels if fit is None else read_labels(path, columns[label], names, label)[0]
     alone = fit is None and split == "all"
     shares = (0.0, 0.0) if alone else (val_share, test_share)
     training = parts_of("data.table", base_labels, names, *shares, seed)["train"]

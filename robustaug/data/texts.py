@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from robustaug.data.columns import check_columns, cohorts_of, grouping, read_columns, read_labels
+from robustaug.data.delimited import place
 from robustaug.data.fingerprint import digest
 from robustaug.data.source import Source
 from robustaug.data.splits import part_of
@@ -106,8 +107,8 @@ def _of_table(table: Path, text: str, label: str, classes: Sequence[str] | None)
         raise ValueError(f"{table}: no rows")
     blank = [row for row, one in enumerate(held) if not one.strip()]
     if blank:
-        raise ValueError(f"{table}: row {blank[0] + 1} has no text; {len(blank)} rows lack one")
-    return held, *read_labels(str(table), columns.pop(label), classes), columns
+        raise ValueError(f"{table}: {place(blank[0], text)} holds no text; {len(blank)} rows lack one")
+    return held, *read_labels(str(table), columns.pop(label), classes, label), columns
 
 
 def _lengths(held: list[str]) -> np.ndarray:

@@ -68,11 +68,23 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("labels", "classes", "message"),
         [
-            (["cat", "dgo"], ["cat", "dog"], r"row 2: label 'dgo' is not in classes; did you mean 'dog'"),
-            (["0", "2"], ["no", "yes"], r"row 2: label 2 is no class number, 0 to 1 for classes=\['no', 'yes'\]"),
-            (["1", "-1"], None, r"row 2: label -1 is no class number.*set classes: \['-1', '1'\] if labels are names"),
-            (["0", ""], None, "row 2 has no label; 1 rows lack one"),
-            (["0", "4000000"], None, "row 2: label 4000000 is no class number"),
+            (
+                ["cat", "dgo"],
+                ["cat", "dog"],
+                r"row 2: column 'label' reads 'dgo', which is not in classes; did you mean 'dog'",
+            ),
+            (
+                ["0", "2"],
+                ["no", "yes"],
+                r"row 2: column 'label' reads 2, which is no class number, 0 to 1 for classes=\['no', 'yes'\]",
+            ),
+            (
+                ["1", "-1"],
+                None,
+                r"row 2: column 'label' reads -1, which is no class number.*set classes: \['-1', '1'\] if labels are names",
+            ),
+            (["0", ""], None, "row 2: column 'label' holds no label; 1 rows lack one"),
+            (["0", "4000000"], None, "row 2: column 'label' reads 4000000, which is no class number"),
         ],
     )
     def test_what_is_no_label_is_named(self, write, labels, classes, message):
@@ -103,7 +115,7 @@ class TestCohorts:
 class TestPaths:
     @pytest.mark.parametrize("path", ["../secret.png", "/etc/secret.png", "a/../../b.png", "C:\\b.png", "", " "])
     def test_none_may_leave_the_folder(self, write, path):
-        with pytest.raises(ValueError, match=r"row 2: path .* must be a relative path inside .*root="):
+        with pytest.raises(ValueError, match=r"row 2: column 'path' reads .* must be a relative path inside .*root="):
             open_at(write(f'path,label\npictures/0.png,a\n"{path}",b\n'))
 
     def test_root_says_where_they_start(self, write, tmp_path):
@@ -126,7 +138,7 @@ class TestPaths:
         ("path,lable\na.png,1\n", r"no column 'label'; did you mean 'lable'\?; it has \['path', 'lable'\]"),
         ("path,label\n", "no rows"),
         ("", "not a readable table"),
-        ("path,label\na.png,1,2\n", "not a readable table"),
+        ("path,label\na.png,1,2\n", "row 1: column 'label' is the last, and more cells follow"),
         ("path,label,label\na.png,1,2\n", "column names must differ"),
     ],
 )
@@ -147,3 +159,35 @@ def test_only_unreadable_pictures_is_said_at_once(tmp_path):
     (tmp_path / "set.csv").write_text("path,label\na.png,1\nb.png,0\n")
     with pytest.raises(ValueError, match=r"none of the pictures looked at can be read; the first is .*a\.png: missing"):
         open_at(tmp_path / "set.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"path,label,site\na.png,1,x\nb.png,1\n",
+            r"set\.csv: row 2: column 'site' has no cell: 2 cells for 3 columns",
+        ),
+        (b"path,label\na.png,1\nb.png,0,x\n", r"set\.csv: row 2: column 'label' is the last, and more cells follow"),
+        ("path,label\na.png,1\nb.png,ä\n".encode("latin-1"), r"set\.csv: row 2: column 'label' is no UTF-8: b'\\xe4'"),
+        ("path,lab\xe4l\na.png,1\n".encode("latin-1"), r"set\.csv: the header is no UTF-8; store the file as UTF-8"),
+        ("path,label\na.png,1\n".encode("utf-16"), r"set\.csv: is UTF-16 text; store the file as UTF-8"),
+        (
+            b"path,label\na.png,1\nb.png,0\n./a.png,1\n",
+            r"set\.csv: row 3: column 'path' reads '\./a\.png', as in row 1",
+        ),
+        (b"path,label\na.png,1\n,0\n", r"set\.csv: row 2: column 'path' reads '', which must be"),
+        (b"path,label\na.png,1\nb.png, \n", r"set\.csv: row 2: column 'label' holds no label"),
+    ],
+)
+def test_a_bad_cell_is_named_by_file_row_and_column(tmp_path, content, message):
+    (tmp_path / "set.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        open_at(tmp_path / "set.csv")
+
+
+def test_not_a_number_is_a_missing_value_and_does_not_make_a_column_words(write):
+    ages = [f",{age}" for age in range(39)] + [",NaN"]
+    source = open_at(write(table(["a"] * 40, "path,label,age", ages), pictures=40))
+    assert source.cohorts["age"][-1] == "(missing)"
+    assert len(np.unique(source.cohorts["age"])) == 5

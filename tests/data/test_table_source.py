@@ -131,7 +131,7 @@ def test_missing_words_can_be_told(path):
         ("x,y\n1,a\n", {"cohorts": ["w"]}, "no column 'w'"),
         ("y\na\n", {}, "no features beside the label 'y'"),
         ("x,y\n", {}, "no rows beside the label"),
-        ("x,y\n1,a\n2,NaN\n", {}, "row 2 has no label"),
+        ("x,y\n1,a\n2,NaN\n", {}, "row 2: column 'y' holds no label"),
         ("x,y\n1,a\ninf,b\n", {}, "row 2: column 'x' reads 'inf'.*finite"),
         ("x,y\n1,a\n1e999,b\n", {}, "row 2: column 'x' reads '1e999'"),
         ("x,x,y\n1,2,a\n", {}, "column names must differ"),

@@ -69,11 +69,16 @@ def test_quotes_in_a_tsv_are_characters(tmp_path):
     ("name", "content", "params", "message"),
     [
         ("t.csv", "text,lable\na,1\n", {}, "no column 'label'; did you mean 'lable'"),
-        ("t.csv", "text,label\na,1\n ,0\n", {}, "row 2 has no text; 1 rows"),
-        ("t.csv", "text,label\na,1\nb,nan\n", {}, "row 2 has no label"),
-        ("t.csv", "text,label\na,1\nb\n", {}, r"(?s)not a readable table.*Row #3: Expected 2 columns, got 1"),
+        ("t.csv", "text,label\na,1\n ,0\n", {}, "row 2: column 'text' holds no text; 1 rows"),
+        ("t.csv", "text,label\na,1\nb,nan\n", {}, "row 2: column 'label' holds no label"),
+        ("t.csv", "text,label\na,1\nb\n", {}, "row 2: column 'label' has no cell: 1 cells"),
         ("t.csv", "text,label\n", {}, "no rows"),
-        ("t.csv", "text,label\na,x\nb,y\n", {"classes": ["x", "z"]}, "row 2: label 'y' is not in classes"),
+        (
+            "t.csv",
+            "text,label\na,x\nb,y\n",
+            {"classes": ["x", "z"]},
+            "row 2: column 'label' reads 'y', which is not in classes",
+        ),
         ("t.csv", "text,label\na,x\nb,y\n", {"split": "train"}, "class 'x' has 1 samples, too few for 3 parts"),
         (
             "t.csv",
