@@ -6,18 +6,17 @@ Legend: N samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from robustaug.data.images import Images, Shape
+from robustaug.data.images import Images
 from robustaug.data.opening import open_source
+from robustaug.data.operated import Operated
 from robustaug.data.source import Source
 from robustaug.parameters import check_share
-from robustaug.pipeline import Pipeline, build
+from robustaug.pipeline import build
 from robustaug.registry import did_you_mean, register
 from robustaug.rng import Keys
 
@@ -67,49 +66,6 @@ def spurious(
         pipeline.to_yaml(),
         seed,
         there,
-        images=Cued(cast(Images, source.images), everywhere, pipeline, seed),
+        images=Operated("data.spurious", cast(Images, source.images), everywhere, pipeline, seed),
         cohorts={"cue": words, "group": np.char.add(np.where(belongs.numpy(), "cued ", "other "), words)},
     )
-
-
-@dataclass(frozen=True)
-class Cued:
-    """Images of which some went through an operator.
-
-    Attributes:
-        of: the images as they were.
-        there: (N,) bool, which ones.
-        pipeline: what they go through.
-        seed: of its draws, one a row.
-
-    Raises:
-        ValueError: the operator changes the images' shape.
-    """
-
-    of: Images
-    there: Tensor
-    pipeline: Pipeline
-    seed: int
-
-    def __post_init__(self) -> None:
-        size = self.pipeline.size_after(self.shape[1:])
-        if size != self.shape[1:]:
-            raise ValueError(f"data.spurious: the operator makes images of {self.shape[1:]} {size}; it must keep them")
-
-    @property
-    def shape(self) -> Shape:
-        return self.of.shape
-
-    def __len__(self) -> int:
-        return len(self.of)
-
-    def path(self, row: int) -> str:
-        return self.of.path(row)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, dict[int, str]]:
-        pixels, reasons = self.of.gather(rows)
-        chosen = self.there[rows].nonzero()[:, 0]
-        if len(chosen):
-            keys = Keys.of(self.seed, rows[chosen]).fold("operator")
-            pixels = pixels.index_copy(0, chosen, self.pipeline.apply(pixels[chosen], self.pipeline.sample(keys)))
-        return pixels, reasons

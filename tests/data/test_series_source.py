@@ -132,7 +132,7 @@ def ragged(path):
         (
             lambda p: np.savez(p, x=np.array([[0.0], [np.inf]]), y=[0, 1]),
             {},
-            "series 2 is infinite at step 1 of channel 1",
+            "series 2 is infinite at step 1",
         ),
         (lambda p: p.write_bytes(b"PK no zip"), {}, "is damaged or no NumPy file"),
     ],

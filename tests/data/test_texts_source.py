@@ -77,7 +77,7 @@ def test_quotes_in_a_tsv_are_characters(tmp_path):
             "t.csv",
             "text,label\na,x\nb,y\n",
             {"classes": ["x", "z"]},
-            "row 2: column 'label' reads 'y', which is not in classes",
+            "row 2: column 'label' reads 'y', which is not",
         ),
         ("t.csv", "text,label\na,x\nb,y\n", {"split": "train"}, "class 'x' has 1 samples, too few for 3 parts"),
         (
