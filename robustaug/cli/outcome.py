@@ -22,6 +22,7 @@ HEADLINE = {
     "flip_probability": ("flips along sequences", "{:.2%}"),
     "mfr": ("mean flip rate, relative", "{:.3f}"),
     "cue_gap": ("largest gap to a cue", "{:+.1%}"),
+    "proxy_accuracy": ("accuracy on other data, lowest", "{:.1%}"),
     "robust_accuracy": ("accuracy under attack", "{:.1%}"),
     "certified_accuracy": ("certified accuracy, largest radius", "{:.1%}"),
     "worst_cohort_accuracy": ("worst cohort", "{:.1%}"),

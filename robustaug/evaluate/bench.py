@@ -5,8 +5,8 @@ Legend: N samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ class Bench:
         examples: samples kept a cell.
         others: the other models of the run, on `device`; the first whose gradients can be followed is the surrogate of
             the masking checks.
+        proxies: the sources of scenarios on other labelled data, by the scenario's name.
         sets: prediction sets fitted on held-out data, None where there was none, or too little.
     """
 
@@ -61,6 +62,7 @@ class Bench:
     examples: int
     others: tuple[Classifier, ...] = ()
     sets: ConformalSets | None = None
+    proxies: Mapping[str, Source] = field(default_factory=dict)
 
 
 def batches_of(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:

@@ -52,12 +52,20 @@ def compare(records_a: Records, model_a: str, records_b: Records, model_b: str) 
     data_a, data_b = (r.run.get("data", {}).get("fingerprint") for r in (records_a, records_b))
     if data_a != data_b:
         raise ValueError("the two runs measured different test data, so their samples cannot be paired")
-    shared = [key for key in cells_a if key in cells_b]
+    shared = [key for key in cells_a if key in cells_b and _same_samples(records_a, records_b, cells_a[key])]
     if not shared:
         raise ValueError(f"{model_a!r} and {model_b!r} share no scenario")
     raw = [_pair(records_a, cells_a[key], records_b, cells_b[key]) for key in shared]
     corrected = holm([row.p_value for row in raw])
     return [row._replace(p_holm=float(p)) for row, p in zip(raw, corrected, strict=True)]
+
+
+def _same_samples(records_a: Records, records_b: Records, cell: Cell) -> bool:
+    """Whether a cell's samples are the test data's, or of other data that is the same in both runs."""
+    known = [
+        records.run.get("proxies", {}).get(cell.scenario, {}).get("fingerprint") for records in (records_a, records_b)
+    ]
+    return cell.kind != "data" or known[0] == known[1]
 
 
 def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], Cell]:

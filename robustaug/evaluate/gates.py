@@ -25,7 +25,7 @@ FIGURES = frozenset(
         *("corruption_ece", "corruption_classwise_ece", "corruption_nll", "corruption_brier"),
         *("corruption_coverage", "corruption_set_size"),
         *("certified_accuracy", "ood_auroc", "ood_fpr95", "worst_cohort_shifted_accuracy", "worst_behaviour_followed"),
-        *("consistency", "severity_area", "flip_probability", "top5_distance", "cue_gap"),
+        *("consistency", "severity_area", "flip_probability", "top5_distance", "cue_gap", "proxy_accuracy"),
     ]
 )
 """Figures with a fixed name; a run adds others, such as `pgd@0.1`."""

@@ -77,7 +77,7 @@ class _Figures:
         if name == "mean_corruption_error" and graded:
             kept = self._graded(graded)
             return Interval(1 - kept.estimate, 1 - kept.high, 1 - kept.low)
-        for kind, least in (("attack", "robust_accuracy"), ("certified", "certified_accuracy")):
+        for kind, least in _LEAST.items():
             cells = self.kinds.get(kind, [])
             if name == least and cells:
                 return self._least_at_largest(cells)
@@ -136,6 +136,7 @@ class _Figures:
         graded = self.kinds.get("operator", [])
         for figure in (*SETS, *CALIBRATION):
             at = [cell for cell in graded if name in (f"corruption_{figure}", f"{cell.scenario}_{figure}")]
+            at += [cell for cell in self.kinds.get("data", []) if name == f"{cell.scenario}_{figure}"]
             cells = self.kinds.get("clean", []) if name == figure else at
             if not cells or not all(figure in cell.metrics for cell in cells) or figure == "classwise_ece":
                 continue
@@ -258,6 +259,7 @@ class _Figures:
         return _averaged(found)
 
 
+_LEAST = {"attack": "robust_accuracy", "certified": "certified_accuracy", "data": "proxy_accuracy"}
 _CALIBRATION = frozenset(f"{figure}{scaled}" for figure in CALIBRATION for scaled in ("", "_scaled"))
 
 

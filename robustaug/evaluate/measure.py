@@ -53,6 +53,8 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
         return _clean(bench)
     if plan.kind == "operator":
         return _operator(bench, plan)
+    if plan.kind == "data":
+        return _proxy(bench, plan)
     if plan.basis in ("nearest", "smoothed"):
         assert basis is not None, "the run without a budget comes first"
         return within(plan, basis) if plan.basis == "nearest" else _certified(plan, basis)
@@ -114,6 +116,20 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
     samples = stacked(rows)
     figures = confidence.figures(samples)
     return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
+
+
+def _proxy(bench: Bench, plan: Plan) -> Measured:
+    source = bench.proxies[plan.scenario]
+    rows: list[Columns] = []
+    after: list[Tensor] = []
+    confidence = Confidence(bench.sets)
+    for batch in batches_of(bench, plan, source):
+        logits = logits_of_input(bench.model, source.as_input(batch.image, bench.device))
+        rows.append(judged(batch, logits) | _added(confidence, batch, logits))
+        if source.layout is IMAGES:
+            keep(after, batch.image, bench.examples)
+    samples = stacked(rows)
+    return Measured(samples, confidence.figures(samples), examples_of(after=after), len(samples["index"]))
 
 
 def _smoothed(bench: Bench, plan: Plan) -> Measured:

@@ -44,9 +44,9 @@ class Cell:
     Attributes:
         model: the model's name within the run.
         scenario: the scenario's name, such as "gaussian_noise" or "pgd_linf".
-        kind: "clean", "operator", "behaviour", "attack", "certified", "ood", "masking", "sequence", "cue"; for the run
-            of a minimal-norm attack that its attack cells are read off, "nearest"; for that of a smoothed model that
-            its certified cells are read off, "smoothed".
+        kind: "clean", "operator", "behaviour", "data" (other labelled data than the test data), "attack", "certified",
+            "ood", "masking", "sequence", "cue"; for the run of a minimal-norm attack that its attack cells are read
+            off, "nearest"; for that of a smoothed model that its certified cells are read off, "smoothed".
         severity: 1 to 5 for operators and behaviours, epsilon for attacks and masking, the L2 radius for certified; 0
             for all others, and for an attack that only its own parameters limit.
         seed: the seed of the cell's randomness.

@@ -27,6 +27,7 @@ from robustaug.evaluate.confidence import fit_where_enough, set_limits
 from robustaug.evaluate.kinds import check_model, check_suite
 from robustaug.evaluate.measure import logits_and_labels, measure
 from robustaug.evaluate.protected import check_protected
+from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits
 from robustaug.evaluate.suite import Plan, Suite
@@ -96,11 +97,12 @@ def run_suite(
         Sentences on what could not be measured and why, and on what is no evidence.
 
     Raises:
-        ValueError: a model in train mode, a model or scenario for another kind of data, or a model with another number
-            of classes than the data.
+        ValueError: a model in train mode, a model or scenario for another kind of data, other data with other
+            classes, or a model with another number of classes than the data.
     """
     check_suite(suite, data.test)
     plans = [*suite.plans()]
+    proxies = proxy_sources(suite, data.test)
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     limits += set_limits(data.validation, suite.alpha)
     write_metadata(records, data.test, suite.protected, check_protected(suite, data.test))
@@ -113,7 +115,8 @@ def run_suite(
     for number, (name, model) in enumerate(models.items()):
         others = [other for other in models if other != name]
         base = _model_context(fingerprints[name], data, suite, device)
-        cells = [_cell(name, plan, base, [fingerprints[other] for other in others]) for plan in plans]
+        rivals = [fingerprints[other] for other in others]
+        cells = [_cell(name, plan, base, _beside(plan, rivals, proxies)) for plan in plans]
         specs: Specs = suite.scores if any(plan.kind == "ood" for plan in plans) else []
         scores, missing = ready_scores(model, specs, data.train, data.test, device)
         limits += missing
@@ -124,7 +127,7 @@ def run_suite(
                 continue
             if bench is None:
                 bench = _bench(model, data, suite, device, scores)
-                bench = replace(bench, others=tuple(models[other] for other in others))
+                bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
             basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()
             measured = measure(bench, plan, basis)
@@ -140,6 +143,11 @@ def run_suite(
         limits += score_limits(name, records.cells(model=name, kind="ood"))
         limits += behaviour.limits(records.cells(model=name))
     limits += [sentence for name in models for sentence in shift.limits(records, name)]
+    limits += [
+        f"{len(rows)} damaged files of {scenario} were left out, such as {rows[0].path}."
+        for scenario, source in proxies.items()
+        if (rows := source.quarantine.rows)
+    ]
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
 
@@ -212,8 +220,15 @@ def _model_context(fingerprint: str, data: EvalData, suite: Suite, device: torch
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _cell(model: str, plan: Plan, base: str, others: list[str]) -> Cell:
-    """Return the cell before it is measured; the masking checks depend on the other models, too."""
-    parts = [base, plan.spec, plan.limit, plan.kind, *(others if plan.kind == "masking" else ())]
+def _beside(plan: Plan, others: list[str], proxies: Mapping[str, Source]) -> list[str]:
+    """Hash what a cell depends on besides: the masking checks on the other models, some on data of their own."""
+    if plan.kind == "data":
+        return [proxies[plan.scenario].fingerprint]
+    return others if plan.kind == "masking" else []
+
+
+def _cell(model: str, plan: Plan, base: str, beside: list[str]) -> Cell:
+    """Return the cell before it is measured."""
+    parts = [base, plan.spec, plan.limit, plan.kind, *beside]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Cell(model, plan.scenario, plan.kind, plan.severity, plan.seed, fingerprint)

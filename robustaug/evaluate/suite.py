@@ -23,7 +23,7 @@ MASKING = "masking checks"
 """The scenario that looks for hidden gradients; a name that no key in a suite is likely to be."""
 
 
-SHIFTS = ("operators", "attack", "certify", "ood", "sequence", "cue")
+SHIFTS = ("operators", "data", "attack", "certify", "ood", "sequence", "cue")
 """The keys of a scenario that say what is done to the data."""
 
 
@@ -37,6 +37,8 @@ class Scenario(Strict):
         expects: makes a behavioural test of the one operator, called by the scenario's name: answers must stay the
             "same" as to the samples unchanged, be "changed", or, for samples of a class, be another class, such as
             `{pos: neg, neg: pos}`. Samples that the operator leaves as they are do not count.
+        data: a registered source of other labelled samples of the same classes, such as those of another hospital:
+            how a model does where its data come from elsewhere.
         attack: a registered attack as `name` or `{name: parameters}`, run once for each epsilon; a minimal-norm
             attack once for all.
         eps: the budgets, in the units of the model's input, [0, 1]; fractions such as 8/255 may be spelled out. Left
@@ -55,6 +57,7 @@ class Scenario(Strict):
     operators: list[str | dict[str, dict[str, Any] | None]] = []
     severities: list[int] = list(SEVERITIES)
     expects: Literal["same", "changed"] | dict[str, str] | None = None
+    data: str | dict[str, dict[str, Any] | None] | None = None
     attack: str | dict[str, dict[str, Any] | None] | None = None
     eps: list[Ratio] = []
     certify: Smoothing | None = None
@@ -82,6 +85,13 @@ class Scenario(Strict):
     @classmethod
     def _known(cls, spec: Any) -> Any:
         check_known(spec)
+        return spec
+
+    @field_validator("data")
+    @classmethod
+    def _source(cls, spec: Any) -> Any:
+        if spec is not None:
+            registry.read_spec(spec, "source")
         return spec
 
     @field_validator("severities")
@@ -226,6 +236,8 @@ class Suite(Strict):
                 for operator in scenario.operators:
                     for severity in scenario.severities:
                         yield _shift(name, scenario, operator, severity, seed)
+                if scenario.data is not None:
+                    yield Plan(name, "data", 0.0, seed, scenario.data, scenario.limit)
                 basis = ""
                 if (
                     scenario.attack is not None

@@ -45,8 +45,9 @@ def figures(records: Records, model: str) -> dict[str, float]:
     Keys: clean_accuracy, ece, classwise_ece, nll, brier, temperature and, scaled by it, ece_scaled and so on; coverage
     and set_size (of prediction sets); corruption_accuracy, mean_corruption_error and `<operator>` (accuracy over
     severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece, nll, brier, coverage and
-    set_size, the mean over severities and then over operators); robust_accuracy (the lowest accuracy over the
-    attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
+    set_size, the mean over severities and then over operators); `<data>` (accuracy on other labelled data),
+    `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it); robust_accuracy (the lowest
+    accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
     `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
@@ -65,6 +66,8 @@ def figures(records: Records, model: str) -> dict[str, float]:
             out["clean_accuracy"] = cell.metrics["accuracy"]
     out |= _corruption_figures([c for c in cells if c.kind == "operator"])
     out |= _shifted_confidence([c for c in cells if c.kind == "operator"])
+    proxies = [c for c in cells if c.kind == "data"]
+    out |= _at_largest("proxy_accuracy", proxies) | _means(proxies, _everywhere(proxies))
     out |= _at_largest("robust_accuracy", [c for c in cells if c.kind == "attack"])
     out |= _means([c for c in cells if c.kind == "nearest"], ["median_norm"])
     out |= _at_largest("certified_accuracy", [c for c in cells if c.kind == "certified"])
@@ -87,7 +90,7 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
     """
     names = protected.figure_names(suite) | shift.figure_names(suite, against)
     for plan in suite.plans():
-        if plan.kind == "operator":
+        if plan.kind in ("operator", "data"):
             names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
         elif plan.kind in ("attack", "certified"):
             names.add(attack_figure(plan.scenario, plan.severity))
@@ -140,11 +143,15 @@ def _corruption_figures(cells: list[Cell]) -> dict[str, float]:
 
 def _shifted_confidence(cells: list[Cell]) -> dict[str, float]:
     """Return the figures of confidence under shift that every cell has."""
-    figures = [figure for figure in (*CALIBRATION, *SETS) if all(figure in cell.metrics for cell in cells)]
+    figures = _everywhere(cells)
     by_operator = _means(cells, figures)
     scenarios = dict.fromkeys(cell.scenario for cell in cells)
     overall = {f: [by_operator[f"{scenario}_{f}"] for scenario in scenarios] for f in figures if cells}
     return by_operator | {f"corruption_{figure}": float(np.mean(values)) for figure, values in overall.items()}
+
+
+def _everywhere(cells: list[Cell]) -> list[str]:
+    return [figure for figure in (*CALIBRATION, *SETS) if all(figure in cell.metrics for cell in cells)]
 
 
 def _at_largest(name: str, cells: list[Cell]) -> dict[str, float]:

@@ -61,7 +61,7 @@ def write_quarantine(folder: Path, data: EvalData) -> list[str]:
 
 
 def describe_data(source: Source) -> dict[str, Any]:
-    """Return what run.json says of the test data."""
+    """Return what run.json says of a source."""
     return {
         "name": source.name,
         "classes": [*source.classes],

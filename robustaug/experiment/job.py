@@ -28,6 +28,7 @@ from robustaug.evaluate.gates import (
 )
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
+from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.experiment.folder import claim, describe_data, dump, write_quarantine
@@ -84,6 +85,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     # data, its scenarios and stored models first: a mistake must not show only after hours of training
     data = EvalData(open_source(test), *(None if spec is None else open_source(spec) for spec in others))
     check_suite(plan.suite, data.test)
+    proxies = {name: describe_data(source) for name, source in proxy_sources(plan.suite, data.test).items()}
     obtained = {
         name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name), data.validation)
         for name in sorted(experiment.models, key=plan.recipes.__contains__)
@@ -112,6 +114,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
             "models": described,
             "baseline": experiment.baseline or next(iter(models)),
             "data": describe_data(data.test),
+            "proxies": proxies,
             "versions": {
                 "robustaug": robustaug.__version__,
                 "torch": torch.__version__,

@@ -89,6 +89,7 @@ def measures(view: View, figures: Figures, differences: Differences) -> list[Mea
             lambda m: differences.of(m, "operator"),
         ),
     ]
+    found += [_proxy_measure(view, scenario, differences) for scenario in view.scenarios("data")]
     for scenario in view.scenarios("attack"):
         found += _attack_measures(view, scenario, differences)
     for scenario in view.scenarios("certified"):
@@ -112,6 +113,18 @@ def _attack_measures(view: View, scenario: str, differences: Differences) -> lis
         )
         for value, note in notes.items()
     ]
+
+
+def _proxy_measure(view: View, scenario: str, differences: Differences) -> Measure:
+    samples = max(cell.n for cell in view.of("data", scenario=scenario))
+    return Measure(
+        "data",
+        f"Accuracy on {words(scenario)}",
+        f"{samples:,} samples of other data",
+        f"on {words(scenario)}",
+        lambda m: mean_metric(view.of("data", m, scenario), "accuracy"),
+        lambda m: differences.of(m, "data", scenario),
+    )
 
 
 def _certified_measures(view: View, scenario: str, differences: Differences) -> list[Measure]:

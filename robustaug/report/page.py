@@ -25,6 +25,7 @@ from robustaug.report.differences import Differences
 from robustaug.report.figures import Table
 from robustaug.report.foreign import foreign
 from robustaug.report.protected import protected_columns
+from robustaug.report.proxies import proxies
 from robustaug.report.risks import risks
 from robustaug.report.shift import shifted
 from robustaug.report.training import training
@@ -61,7 +62,7 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     content = _content(view)
-    drawn = ("attacks", "certified", "corruptions", "calibration", "foreign", "cohorts", "training", "shift")
+    drawn = ("attacks", "certified", "corruptions", "proxies", "calibration", "foreign", "cohorts", "training", "shift")
     plots = any(content[key] for key in drawn)
     return environment.get_template("page.html.j2").render(
         content,
@@ -96,6 +97,7 @@ def _content(view: View) -> dict[str, Any]:
         "corruptions": corruptions(view, differences),
         "shift": shifted(view),
         "behaviour": behaviour(view, differences),
+        "proxies": proxies(view, differences),
         "calibration": calibrated(view),
         "foreign": foreign(view),
         "cohorts": cohorts(view),
@@ -129,6 +131,7 @@ def _absent(content: Mapping[str, Any]) -> list[str]:
         "attacks": "Attacks: no attack was run.",
         "certified": "Certificates: no radius was certified.",
         "corruptions": "Corruptions: no corrupted data was measured.",
+        "proxies": "Other data: no second labelled data set was measured.",
         "calibration": "Calibration: no clean data was measured.",
         "foreign": "Foreign data: detection of out-of-distribution inputs was not measured.",
         "cohorts": "Cohorts: there are no cohorts on record.",

@@ -50,6 +50,7 @@ def _kinds(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
     yield _masked(view, model)
     yield _attacked(view, model, clean)
     yield _corrupted(view, model, clean)
+    yield _elsewhere(view, model, clean)
     yield _cohort(view, model, clean)
     yield _misbehaved(view, figures[model.name])
     yield _unsure(view, model)
@@ -99,6 +100,17 @@ def _corrupted(view: View, model: Model, clean: float) -> Risk | None:
         "corruptions",
         most,
     )
+
+
+def _elsewhere(view: View, model: Model, clean: float) -> Risk | None:
+    """The other data set that costs most."""
+    found = [(mean_metric(view.of("data", model.name, s), "accuracy"), s) for s in view.scenarios("data")]
+    found = [one for one in found if np.isfinite(clean - one[0])]
+    if not found:
+        return None
+    least, scenario = min(found)
+    sentence = f"On {words(scenario)} {percent(least)} are right, on the test data {percent(clean)}."
+    return Risk(sentence, "proxies", clean - least)
 
 
 def _cohort(view: View, model: Model, clean: float) -> Risk | None:

@@ -20,6 +20,7 @@ ALL = {
         "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.02, 0.1], "limit": 60, "seeds": [0, 1]},
         "turned": {"attack": {"attack.worst_case": {"operator": "image.rotate", "tries": 4}}, "limit": 40},
         "stays": {"operators": ["image.rotate"], "severities": [1, 5], "seeds": [0, 1], "expects": "same"},
+        "elsewhere": {"data": {"data.digits": {"split": "train"}}, "limit": 120},
         "near": {"attack": {"attack.deepfool": {"steps": 5}}, "eps": [0.1]},
         "noise": {"certify": {"sigma": 0.25, "n0": 10, "n": 50}, "radii": [0.1, 0.2], "limit": 40},
         "texture": {"ood": {"data.synthetic": {"size": 8, "channels": 1, "n": 50}}},
@@ -51,7 +52,7 @@ def measured(tmp_path_factory):
 def test_every_figure_lies_in_its_interval_and_few_have_none(measured):
     figures = summary.figures(measured, "m")
     found = intervals(measured, "m", figures, 0.95)
-    shifted = {f"{shift}_classwise_ece" for shift in ("corruption", "gaussian_noise", "brightness")}
+    shifted = {f"{shift}_classwise_ece" for shift in ("corruption", "gaussian_noise", "brightness", "elsewhere")}
     assert {*figures} - {*found} == {"temperature"} | shifted
     assert {*FIGURES} <= {*figures}
     for name, interval in found.items():

@@ -53,7 +53,10 @@ def test_a_minimal_norm_attack_runs_once_and_an_attack_without_limit_needs_no_ep
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        ({}, "exactly one of operators, attack, certify, ood, sequence and cue"),
+        ({}, "exactly one of operators, data, attack, certify, ood, sequence and cue"),
+        ({"operators": ["image.brightness"], "data": "data.digits"}, "exactly one"),
+        ({"data": "image.blur"}, "unknown|is no source"),
+        ({"data": "data.digit"}, "did you mean 'data.digits'"),
         ({"certify": {"sigma": 0.25}}, "radii must be > 0"),
         ({"certify": {"sigma": 0.25}, "radii": [0.2, 1.0]}, "n = 1000 and alpha = 0.001, at most 0.6158"),
         ({"certify": {"sigma": 0.25}, "radii": [0.0]}, "radii must be > 0"),
