@@ -19,10 +19,10 @@ from robustaug.rng import Keys
 SITES: Mapping[str, Any] = {
     "plain": None,
     "dark": {"image.brightness": {"factor": [0.2, 0.4]}},
-    "inverted": "image.invert",
+    "faint": {"image.contrast": {"factor": [0.2, 0.3]}},
     "grainy": {"image.gaussian_noise": {"sigma": [0.2, 0.3]}},
 }
-"""Where there is no better idea: as it is, in bad light, as a negative, with a warm sensor."""
+"""Where there is no better idea: as it is, in bad light, through a foggy lens, with a warm sensor."""
 
 
 @register("data.sites")
@@ -36,7 +36,7 @@ def sites(of: Any, sites: Mapping[str, Any] | None = None, column: str = "site",
     >>> import robustaug
     >>> source = robustaug.create("data.sites", of={"data.digits": {"split": "val"}})
     >>> sorted(set(source.cohorts["site"].tolist()))
-    ['dark', 'grainy', 'inverted', 'plain']
+    ['dark', 'faint', 'grainy', 'plain']
 
     Args:
         of: the source, as `name`, `{name: parameters}` or itself.

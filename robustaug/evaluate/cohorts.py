@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,12 +65,14 @@ class Metadata:
         columns: by name, the class among them.
         protected: the columns whose groups predictions are compared between.
         positive: the class that counts as a selection there.
+        domains: the column that says where samples come from, None where no suite asked.
     """
 
     index: np.ndarray
     columns: dict[str, Grouping]
     protected: tuple[str, ...]
     positive: int
+    domains: str | None = None
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Return the rows of the samples with these indices."""
@@ -117,11 +119,13 @@ class CohortTable(NamedTuple):
         return min(self.rows, key=lambda row: row.accuracy, default=None)
 
 
-def write_metadata(records: Records, source: Source, protected: Sequence[str], positive: int) -> None:
-    """Write cohorts.parquet: the root index of each sample, its metadata columns as text, and what is protected."""
+def write_metadata(
+    records: Records, source: Source, protected: Sequence[str], positive: int, domains: str | None = None
+) -> None:
+    """Write cohorts.parquet: each sample's root index and metadata as text, what is protected, and what are domains."""
     columns: dict[str, Any] = {"index": source.sample_index.numpy()}
     columns |= {name: pa.array([str(value) for value in values]) for name, values in source.cohorts.items()}
-    noted = {_PROTECTED: json.dumps({"columns": [*protected], "positive": positive})}
+    noted = {_PROTECTED: json.dumps({"columns": [*protected], "positive": positive, "domains": domains})}
     with atomic.replacing(records.folder / "cohorts.parquet") as aside:
         pq.write_table(pa.table(columns).replace_schema_metadata(noted), aside)
 
@@ -143,7 +147,7 @@ def metadata(records: Records) -> Metadata | None:
     index = table["index"].to_numpy()
     order = np.argsort(index, kind="stable")
     columns = {name: _grouping(name, table[name], order) for name in table.column_names if name != "index"}
-    return Metadata(index[order], columns, tuple(noted["columns"]), int(noted["positive"]))
+    return Metadata(index[order], columns, tuple(noted["columns"]), int(noted["positive"]), noted.get("domains"))
 
 
 def cohort_table(
@@ -163,10 +167,19 @@ def cohort_table(
         pairs: also every two columns together.
         confidence: that all intervals hold, in (0, 1).
     """
-    known = metadata(records)
     cells = [cell for cell in records.cells(model=model) if cell.kind in kinds]
+    return table_of(records, cells, pairs, confidence)
+
+
+def table_of(
+    records: Records, cells: Sequence[Cell], pairs: bool, confidence: float, columns: Collection[str] | None = None
+) -> CohortTable:
+    """Return `cohort_table` of these cells, of one model and of kinds among `SHIFTS`, and of these columns alone."""
+    known = metadata(records)
     if known is None or not cells:
         return CohortTable([], {})
+    if columns is not None:
+        known = replace(known, columns={name: known.columns[name] for name in columns})
     measured = [(*_of_samples(records, known, group), group[0]) for group in _conditions(cells)]
     found: list[tuple[Cell, str, str, int, float]] = []
     suppressed: dict[str, int] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import binom
 
-from robustaug.evaluate import behaviour, protected, shift, summary
+from robustaug.evaluate import behaviour, domains, left_out, protected, shift, summary
 from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohorts import cohort_table
@@ -89,6 +89,11 @@ class _Figures:
             return self._worst_cohort()
         if name == "worst_cohort_shifted_accuracy" and graded:
             return self._worst_shifted()
+        if name in (left_out.KNOWN, left_out.GAP) and clean and name in clean[0].metrics:
+            known, correct = self._samples(clean[0], "known", "correct")
+            return left_out.interval(name, known, correct, self.confidence)
+        if name.endswith((domains.WORST, domains.MEAN, domains.SHIFTED)):
+            return domains.interval(self.records, self.model, name, self.confidence)
         if name.endswith(tuple(COMPARED)):
             return self._protected.get(name)
         if name in _CALIBRATION and clean:

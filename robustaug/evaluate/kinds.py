@@ -8,6 +8,7 @@ from typing import Any
 from robustaug import registry
 from robustaug.data.source import Source
 from robustaug.evaluate.asked import check_asked
+from robustaug.evaluate.domains import check_domains
 from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.sequences import Sequence
 from robustaug.evaluate.suite import Suite
@@ -39,13 +40,14 @@ def check_model(model: Classifier, source: Source) -> None:
 
 
 def check_suite(suite: Suite, source: Source) -> None:
-    """Refuse scenarios and protected columns that do not fit the test data, before anything is measured.
+    """Refuse scenarios, protected columns and domains that do not fit the test data, before anything is measured.
 
     Raises:
         ValueError: names the first one.
     """
     check_protected(suite, source)
     check_asked(suite, source)
+    check_domains(suite, source)
     kind = source.layout.name
     for plan in suite.plans():
         if plan.kind in ("operator", "behaviour"):

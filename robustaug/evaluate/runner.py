@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import filelock
@@ -48,11 +48,17 @@ class EvalData:
         test: what every figure is about.
         validation: where the temperature and prediction sets are fitted; without it there are none.
         train: what scores of foreign data learn from; without it those that learn are not measured.
+        own: by model, the same test data with other validation and training data, for one that must not know some.
     """
 
     test: Source
     validation: Source | None = None
     train: Source | None = None
+    own: Mapping[str, EvalData] = field(default_factory=dict)
+
+    def of(self, model: str) -> EvalData:
+        """Return what a model is fitted on: its own where it has some."""
+        return self.own.get(model, self)
 
 
 @contextlib.contextmanager
@@ -105,7 +111,7 @@ def run_suite(
     proxies = proxy_sources(suite, data.test)
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     limits += set_limits(data.validation, suite.alpha)
-    write_metadata(records, data.test, suite.protected, check_protected(suite, data.test))
+    write_metadata(records, data.test, suite.protected, check_protected(suite, data.test), suite.domains)
     write_asked(records, suite, data.test, [*models], baseline)
     for model in models.values():
         require_eval(model)
@@ -114,11 +120,12 @@ def run_suite(
     fingerprints = {name: model_fingerprint(model) for name, model in models.items()}
     for number, (name, model) in enumerate(models.items()):
         others = [other for other in models if other != name]
-        base = _model_context(fingerprints[name], data, suite, device)
+        mine = data.of(name)
+        base = _model_context(fingerprints[name], mine, suite, device)
         rivals = [fingerprints[other] for other in others]
         cells = [_cell(name, plan, base, _beside(plan, rivals, proxies)) for plan in plans]
         specs: Specs = suite.scores if any(plan.kind == "ood" for plan in plans) else []
-        scores, missing = ready_scores(model, specs, data.train, data.test, device)
+        scores, missing = ready_scores(model, specs, mine.train, data.test, device)
         limits += missing
         bench: Bench | None = None
         for at, (plan, cell) in enumerate(zip(plans, cells, strict=True)):
@@ -126,7 +133,7 @@ def run_suite(
             if records.holds(cell):
                 continue
             if bench is None:
-                bench = _bench(model, data, suite, device, scores)
+                bench = _bench(model, mine, suite, device, scores)
                 bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
             basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()

@@ -167,6 +167,8 @@ class Suite(Strict):
         errors_against: what corruption errors are divided by: those of the run's "baseline" model, or "alexnet", its
             published ones, which needs the fifteen corruptions of ImageNet-C at all severities.
         effective_robustness: the models that say which accuracy under shift to expect of a clean accuracy.
+        domains: the metadata column of the test data that says where samples come from, such as site: gives the
+            accuracy in each, and figures of the worst, on clean and shifted data and under attack.
     """
 
     scenarios: dict[str, Scenario]
@@ -179,6 +181,7 @@ class Suite(Strict):
     positive: str | None = None
     errors_against: Literal["baseline", "alexnet"] = "baseline"
     effective_robustness: References | None = None
+    domains: str | None = None
 
     @field_validator("scores")
     @classmethod
@@ -216,6 +219,8 @@ class Suite(Strict):
     def _selecting(self) -> Suite:
         if "class" in self.protected:
             raise ValueError("protected names metadata columns; class is what is predicted")
+        if self.domains == "class":
+            raise ValueError("domains names a metadata column; class is what is predicted")
         if self.positive is not None and not self.protected:
             raise ValueError("positive goes with protected, the columns between whose groups selections are compared")
         return self
@@ -299,6 +304,11 @@ class Plan(NamedTuple):
     spec: Any
     limit: int | None
     basis: str = ""
+
+
+def attack_figure(scenario: str, eps: float) -> str:
+    """Return the name of the accuracy at one epsilon or radius: "pgd_linf@0.1"; the scenario's own without one."""
+    return f"{scenario}@{eps:.4g}" if eps else scenario
 
 
 def check_known(spec: Any) -> None:

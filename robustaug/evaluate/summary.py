@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import behaviour, protected, shift
+from robustaug.evaluate import behaviour, domains, protected, shift
 from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import short_name
-from robustaug.evaluate.suite import Suite
+from robustaug.evaluate.suite import Suite, attack_figure
 from robustaug.trust.ood.figures import FIGURES
 
 SMOOTHED = ("accuracy", "abstained", "mean_radius")
@@ -55,8 +55,8 @@ def figures(records: Records, model: str) -> dict[str, float]:
     foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
     worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
     test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
-    worst_behaviour_followed (the lowest); of every protected column those of `protected.figures`; those of every family
-    of `shift`.
+    worst_behaviour_followed (the lowest); where the suite has domains those of `domains.figures`; of every protected
+    column those of `protected.figures`; those of every family of `shift`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -79,6 +79,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
         out["worst_cohort_accuracy"] = min(worst)
     if shifted := cohort_table(records, model, ["operator"], pairs=False).worst:
         out["worst_cohort_shifted_accuracy"] = shifted.accuracy
+    out |= domains.figures(records, model)
     return out | protected.figures(records, model) | shift.figures(records, model)
 
 
@@ -88,7 +89,7 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
     Args:
         against: whether the model is held against a baseline, as the baseline itself is not.
     """
-    names = protected.figure_names(suite) | shift.figure_names(suite, against)
+    names = domains.figure_names(suite) | protected.figure_names(suite) | shift.figure_names(suite, against)
     for plan in suite.plans():
         if plan.kind in ("operator", "data"):
             names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
@@ -104,11 +105,6 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
             scores = [short_name(spec) for spec in suite.scores]
             names |= {f"{plan.scenario}_{score}_{figure}" for score in scores for figure in FIGURES}
     return names
-
-
-def attack_figure(scenario: str, eps: float) -> str:
-    """Return the name of the accuracy at one epsilon or radius: "pgd_linf@0.1"; the scenario's own without one."""
-    return f"{scenario}@{eps:.4g}" if eps else scenario
 
 
 def cohorts(records: Records, model: str) -> list[CohortRow]:

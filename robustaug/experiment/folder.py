@@ -12,7 +12,7 @@ from robustaug.data.source import Source
 from robustaug.evaluate.runner import EvalData
 from robustaug.experiment.plan import Plan
 
-_JUDGING = ("protected", "positive", "errors_against", "effective_robustness")
+_JUDGING = ("protected", "positive", "domains", "errors_against", "effective_robustness")
 """Keys of a suite that change no cell."""
 
 

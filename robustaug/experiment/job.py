@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import robustaug
 from robustaug import registry
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
-from robustaug.evaluate import summary
+from robustaug.evaluate import left_out, summary
 from robustaug.evaluate.calibrate import calibrate
 from robustaug.evaluate.gates import (
     GateResult,
@@ -28,10 +29,12 @@ from robustaug.evaluate.gates import (
 )
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
+from robustaug.evaluate.left_out import put_together
 from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.experiment.folder import claim, describe_data, dump, write_quarantine
+from robustaug.experiment.leave_one_out import data_of_folds
 from robustaug.experiment.plan import ModelSource, Plan
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
@@ -83,11 +86,13 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     device = pick_device(experiment.device)
     test, others = experiment.data.test, (experiment.data.validation, experiment.data.train)
     # data, its scenarios and stored models first: a mistake must not show only after hours of training
-    data = EvalData(open_source(test), *(None if spec is None else open_source(spec) for spec in others))
+    held, known = (None if spec is None else open_source(spec) for spec in others)
+    data = EvalData(open_source(test), held, known)
+    data = _with_folds(plan, data)
     check_suite(plan.suite, data.test)
     proxies = {name: describe_data(source) for name, source in proxy_sources(plan.suite, data.test).items()}
     obtained = {
-        name: _obtain(name, experiment.models[name], plan, folder, device, progress, trained.get(name), data.validation)
+        name: _obtain(name, plan, folder, device, progress, trained.get(name), data.of(name).validation)
         for name in sorted(experiment.models, key=plan.recipes.__contains__)
     }
     models = {name: obtained[name][0] for name in experiment.models}
@@ -102,8 +107,11 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
         lambda done, total, what: progress("evaluate", done, total, what),
         experiment.baseline,
     )
+    if plan.folds:
+        put_together(records, plan.folds, experiment.leave_one_out.column)  # type: ignore[union-attr]
+        described[left_out.NAME] = {"of": [*plan.folds.values()]}
     limits += write_quarantine(folder, data)
-    figures = {name: summary.figures(records, name) for name in models}
+    figures = {name: summary.figures(records, name) for name in described}
     gates = judge(records, experiment.gates, figures)
     records.write_run(
         {
@@ -128,6 +136,15 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
         }
     )
     return Outcome(folder, figures, gates, limits)
+
+
+def _with_folds(plan: Plan, data: EvalData) -> EvalData:
+    """Return the data, with those of models that must not know a domain."""
+    asked, specs = plan.experiment.leave_one_out, plan.experiment.data
+    if asked is None:
+        return data
+    assert specs.train is not None and specs.validation is not None, "checked when the plan was made"
+    return replace(data, own=data_of_folds(asked.column, plan.folds, data, specs.train, specs.validation))
 
 
 def judge(
@@ -177,7 +194,6 @@ def load_model(source: ModelSource) -> Classifier:
 
 def _obtain(
     name: str,
-    source: ModelSource,
     plan: Plan,
     folder: Path,
     device: torch.device,
@@ -185,7 +201,7 @@ def _obtain(
     trained: Trained | None,
     validation: Source | None,
 ) -> tuple[Classifier, dict[str, Any]]:
-    training: dict[str, Any] = {}
+    source, training = plan.experiment.models[name], dict[str, Any]()
     if name in plan.recipes:
         recipe = plan.recipes[name]
         trained = trained or train(
@@ -227,6 +243,11 @@ def _standing_limits(plan: Plan) -> list[str]:
         )
     if any(p.limit for p in plan.suite.plans()):
         limits.append("Some scenarios measured a random part of the test data; the tables give the counts.")
+    if plan.folds:
+        limits.append(
+            f"{left_out.NAME} has for each sample the answer of the model that never saw its domain; intervals cover "
+            "the samples of these domains, not the choice of domains."
+        )
     if plan.recipes:
         limits.append("Each model was trained once: the intervals cover the test samples, not the chance in training.")
     return limits

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from robustaug import registry
 from robustaug.config import ConfigError, Strict, load
-from robustaug.evaluate import summary
+from robustaug.evaluate import left_out, summary
 from robustaug.evaluate.gates import (
     Limits,
     check_figures,
     split_name,
 )
 from robustaug.evaluate.suite import Suite
+from robustaug.experiment.leave_one_out import Fold, LeaveOneOut, folds, recipe_without
 from robustaug.train.recipe import Recipe, Spec, TrainData
 
 
@@ -60,6 +62,8 @@ class Experiment(Strict):
         seed: added to the seed of every recipe and scenario: another one repeats the experiment with other draws.
         data: test, validation and train sources; recipes without data of their own train on these.
         models: by name, in the order in which the report shows them.
+        leave_one_out: `{column: site, train: recipe.yaml}`: one more model for each domain, trained without it; see
+            `LeaveOneOut`.
         baseline: the model that others are compared against; the first one when left out.
         suite: the path of a suite, relative to the experiment's file, or the suite itself.
         gates: limits by model, such as `robust: {min_robust_accuracy: 0.4}`; a broken one makes the exit code 1,
@@ -71,6 +75,7 @@ class Experiment(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     data: ExperimentData
     models: Annotated[dict[str, ModelSource], Field(min_length=1)]
+    leave_one_out: LeaveOneOut | None = None
     baseline: str | None = None
     suite: str | Suite
     gates: dict[str, Limits] = {}
@@ -78,19 +83,29 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _known_models(self) -> Experiment:
-        for where, names in (("baseline", [self.baseline] if self.baseline else []), ("gates", [*self.gates])):
+        composed = [left_out.NAME] if self.leave_one_out else []
+        asked = {"baseline": ([self.baseline] if self.baseline else [], []), "gates": ([*self.gates], composed)}
+        for where, (names, more) in asked.items():
+            known = [*self.models, *more]
             for name in names:
-                if name not in self.models:
-                    raise ValueError(f"{where} names model {name!r}; the models are {[*self.models]}")
+                if name not in known:
+                    raise ValueError(f"{where} names model {name!r}; the models are {known}")
         return self
 
 
 class Plan(NamedTuple):
-    """An experiment with every file that it names read and checked."""
+    """An experiment with every file that it names read and checked.
+
+    Attributes:
+        experiment: its models with those that leave a domain out.
+        recipes: by model.
+        folds: of each domain the model that is trained without it.
+    """
 
     experiment: Experiment
     suite: Suite
     recipes: dict[str, Recipe]
+    folds: Mapping[str, str] = MappingProxyType({})
 
 
 def read_plan(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Plan:
@@ -111,6 +126,10 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
     if isinstance(suite, str):
         suite = _collect(mistakes, folder / suite, Suite)
     mistakes += [f"data.{key}: {fault}" for key, fault in _unknown(vars(experiment.data), "source")]
+    left = _folds(experiment, mistakes)
+    if left and isinstance(suite, Suite):
+        suite = _by_domain(suite, experiment, mistakes)
+    experiment = _with_folds(experiment, left)
     for name, source in experiment.models.items():
         if source.calibrate is not None and experiment.data.validation is None:
             mistakes.append(f"models.{name}.calibrate: needs held-out samples; set data.validation")
@@ -119,17 +138,67 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
             recipe = _collect(mistakes, folder / source.train, Recipe)
             if recipe is not None:
                 recipes[name] = _completed(recipe, experiment, name, mistakes)
+    for fold in left:
+        if fold.model in recipes and recipes[fold.model].data is not None:
+            try:
+                recipes[fold.model] = recipe_without(recipes[fold.model], _column(experiment), fold.domain)
+            except ValueError as error:
+                mistakes.append(str(error))
     if isinstance(suite, Suite):
         for name, limits in experiment.gates.items():
             try:  # now, not after the hours that measuring takes
                 held = len(experiment.models) > 1 and name != (experiment.baseline or next(iter(experiment.models)))
                 _check_held(limits, suite, held)
-                check_figures(limits, summary.figure_names(suite, against=held))
+                check_figures(limits, summary.figure_names(suite, against=held) | _composed(name, experiment))
             except ValueError as error:
                 mistakes.append(f"gates.{name}: {error}")
     if mistakes or not isinstance(suite, Suite):
         raise ConfigError("\n".join(mistakes))
-    return Plan(experiment, suite.reseeded(experiment.seed), recipes)
+    return Plan(experiment, suite.reseeded(experiment.seed), recipes, {fold.domain: fold.model for fold in left})
+
+
+def _folds(experiment: Experiment, mistakes: list[str]) -> list[Fold]:
+    """Return the models that leave a domain out; the data are opened to know their domains."""
+    asked, data = experiment.leave_one_out, experiment.data
+    if asked is None:
+        return []
+    if data.train is None or data.validation is None:
+        mistakes.append("leave_one_out: needs data.train and data.validation")
+        return []
+    try:
+        found = folds(asked, data.train, data.validation, data.test)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        mistakes.append(str(error))
+        return []
+    taken = [name for name in experiment.models if name in (left_out.NAME, *(fold.model for fold in found))]
+    if taken:
+        mistakes.append(f"models.{taken[0]}: leave_one_out makes a model of this name; give another")
+    return found
+
+
+def _with_folds(experiment: Experiment, left: list[Fold]) -> Experiment:
+    if experiment.leave_one_out is None:
+        return experiment
+    made = {fold.model: ModelSource(train=experiment.leave_one_out.train) for fold in left}
+    return experiment.model_copy(update={"models": experiment.models | made})
+
+
+def _column(experiment: Experiment) -> str:
+    assert experiment.leave_one_out is not None, "there are folds only where one is left out"
+    return experiment.leave_one_out.column
+
+
+def _by_domain(suite: Suite, experiment: Experiment, mistakes: list[str]) -> Suite:
+    """Return the suite with figures by the domains that are left out."""
+    column = _column(experiment)
+    if suite.domains not in (None, column):
+        mistakes.append(f"leave_one_out.column is {column!r}, but the suite has domains {suite.domains!r}; name one")
+    return suite.model_copy(update={"domains": column})
+
+
+def _composed(name: str, experiment: Experiment) -> set[str]:
+    """Return the figures that only the model put together of the others has."""
+    return {left_out.KNOWN, left_out.GAP} if experiment.leave_one_out and name == left_out.NAME else set()
 
 
 def _check_held(limits: Mapping[str, float], suite: Suite, held: bool) -> None:

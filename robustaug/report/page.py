@@ -22,6 +22,7 @@ from robustaug.report.certified import certified
 from robustaug.report.cohorts import cohorts
 from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
+from robustaug.report.domains import domains
 from robustaug.report.figures import Table
 from robustaug.report.foreign import foreign
 from robustaug.report.protected import protected_columns
@@ -62,8 +63,8 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     content = _content(view)
-    drawn = ("attacks", "certified", "corruptions", "proxies", "calibration", "foreign", "cohorts", "training", "shift")
-    plots = any(content[key] for key in drawn)
+    drawn = ("attacks", "certified", "corruptions", "proxies", "domains", "calibration", "foreign", "cohorts", "shift")
+    plots = any(content[key] for key in (*drawn, "training"))
     return environment.get_template("page.html.j2").render(
         content,
         stylesheet=_own("style.css"),
@@ -98,6 +99,7 @@ def _content(view: View) -> dict[str, Any]:
         "shift": shifted(view),
         "behaviour": behaviour(view, differences),
         "proxies": proxies(view, differences),
+        "domains": domains(view),
         "calibration": calibrated(view),
         "foreign": foreign(view),
         "cohorts": cohorts(view),

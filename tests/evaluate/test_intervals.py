@@ -28,6 +28,7 @@ ALL = {
         "turning": {"sequence": {"operator": "image.rotate", "frames": 5}, "limit": 60, "seeds": [0, 1]},
         "corner": {"cue": {"operator": {"image.erasing": {"area": 0.2, "fill": 1.0}}, "towards": 8}},
     },
+    "domains": "ink",
     "scores": ["ood.msp", "ood.energy"],
     "masking_checks": False,
 }
@@ -53,7 +54,10 @@ def test_every_figure_lies_in_its_interval_and_few_have_none(measured):
     figures = summary.figures(measured, "m")
     found = intervals(measured, "m", figures, 0.95)
     shifted = {f"{shift}_classwise_ece" for shift in ("corruption", "gaussian_noise", "brightness", "elsewhere")}
-    assert {*figures} - {*found} == {"temperature"} | shifted
+    assert {*figures} - {*found} == {
+        "temperature",
+        "turned_worst_domain_accuracy",
+    } | shifted  # of 40 samples no domain is large
     assert {*FIGURES} <= {*figures}
     for name, interval in found.items():
         assert interval.estimate == pytest.approx(figures[name], abs=1e-9), name

@@ -1,0 +1,50 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from robustaug.evaluate.domains import domain_table
+from robustaug.evaluate.left_out import put_together
+from robustaug.evaluate.records import Records
+from robustaug.evaluate.statistics import paired_bootstrap
+from robustaug.report import write
+from robustaug.report.domains import domains
+from robustaug.report.view import View
+
+
+@pytest.fixture
+def run(make_run):
+    folder = make_run(kinds=("clean", "operator"))
+    path = folder / "cohorts.parquet"
+    noted = {b"protected": b'{"columns": [], "positive": 0, "domains": "writer"}'}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(noted), path)
+    return folder
+
+
+def test_each_domain_has_a_row_a_model_with_its_change_from_the_baseline(run):
+    records = Records(run)
+    found = domains(View(records))
+    rows = {tuple(row[:2]): row for row in found.figure.table.rows}
+    assert len(rows) == 7 * 2
+    row = rows["writer = writer 3", "robust"]
+    [robust], [standard] = (records.cells(model=model, kind="clean") for model in ("robust", "standard"))
+    [expected] = [r for r in domain_table(records, [robust]).rows if r.cohort == "writer = writer 3"]
+    assert row[3] == f"{100 * expected.accuracy:.1f}\u202f%"
+    at = np.arange(400) % 7 == 3
+    a, b = (records.samples(cell)["correct"][at] for cell in (standard, robust))
+    change = paired_bootstrap(a, b, seed=0)
+    assert row[5].replace("−", "-").startswith(f"{100 * change.estimate:+.1f} (")
+    assert rows["writer = writer 3", "standard"][5] == ""
+    assert "standard does worst where writer = " in found.sentences[0]
+    page = write(run).read_text(encoding="utf-8")
+    assert "By domain" in page
+
+
+def test_what_leaving_a_domain_out_costs_is_said(run):
+    records = Records(run)
+    names = [f"writer {at}" for at in range(7)]
+    put_together(records, {name: ["standard", "robust"][at % 2] for at, name in enumerate(names)}, "writer")
+    assert any("In leave_one_out the model that never saw" in one for one in domains(View(records)).sentences)
+
+
+def test_without_domains_there_is_no_such_section(default_page):
+    assert "By domain" not in default_page.read_text(encoding="utf-8")
