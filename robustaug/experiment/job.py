@@ -109,6 +109,8 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     )
     if plan.folds:
         put_together(records, plan.folds, experiment.leave_one_out.column)  # type: ignore[union-attr]
+        for domain, name in plan.folds.items():
+            described[name]["left_out"] = domain
         described[left_out.NAME] = {"of": [*plan.folds.values()]}
     limits += write_quarantine(folder, data)
     figures = {name: summary.figures(records, name) for name in described}

@@ -35,12 +35,13 @@ class Risk(NamedTuple):
 def risks(view: View, figures: Figures) -> tuple[Model, list[Risk]] | None:
     """Return the three greatest risks, at most one of a kind, of the model that the verdict is about.
 
-    That is the one with the highest accuracy under attack of those held against a baseline, or the first. None where
-    nothing was measured.
+    That is the one with the highest accuracy under attack of the candidates held against a baseline, or the first. None
+    where nothing was measured.
     """
     if not view.models:
         return None
-    model = max(view.others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
+    others = [m for m in view.candidates if m in view.others]
+    model = max(others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
     found = [risk for risk in _kinds(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
     return model, sorted(found, key=lambda risk: -risk.weight)[:SHOWN]
 

@@ -21,11 +21,16 @@ def verdict(view: View, figures: Figures, differences: Differences) -> list[str]
         shared = [
             m
             for m in found
-            if np.isfinite(m.value(base.name)) and any(np.isfinite(m.value(o.name)) for o in view.others)
+            if np.isfinite(m.value(base.name)) and any(np.isfinite(m.value(o.name)) for o in _others(view))
         ]
         if shared:
             return _against(view, base, shared)
-    return [_alone(model, found) for model in view.models[:_NAMED]]
+    return [_alone(model, found) for model in view.candidates[:_NAMED]]
+
+
+def _others(view: View) -> list[Model]:
+    """The candidates that are held against the baseline."""
+    return [model for model in view.candidates if model in view.others]
 
 
 def _most_telling(found: list[Measure]) -> list[Measure]:
@@ -36,11 +41,11 @@ def _most_telling(found: list[Measure]) -> list[Measure]:
 
 def _against(view: View, base: Model, found: list[Measure]) -> list[str]:
     main, *others = found
-    hero = max(view.others, key=lambda m: np.nan_to_num(main.value(m.name), nan=-1.0))
+    hero = max(_others(view), key=lambda m: np.nan_to_num(main.value(m.name), nan=-1.0))
     sentences = [_main(base, hero, main)]
     sentences += [_further(base, hero, m) for m in others if np.isfinite(m.value(hero.name))]
-    if len(view.others) > 1:
-        sentences.append(f"Of the {len(view.others)} models held against {base.name}, {hero.name} keeps most.")
+    if len(_others(view)) > 1:
+        sentences.append(f"Of the {len(_others(view))} models held against {base.name}, {hero.name} keeps most.")
     return sentences
 
 

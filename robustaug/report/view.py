@@ -93,6 +93,11 @@ class View:
         """The models that are compared against the baseline."""
         return [m for m in self.models if not m.is_baseline] if self.baseline else []
 
+    @property
+    def candidates(self) -> list[Model]:
+        """The models that might be released: all but those made to learn what leaving a domain out costs."""
+        return [m for m in self.models if not {"left_out", "of"} & {*self.model_facts(m.name)}]
+
     @cached_property
     def classes(self) -> list[str]:
         return [str(name) for name in (self.run.get("data") or {}).get("classes") or []]

@@ -2,12 +2,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from robustaug.evaluate import summary
 from robustaug.evaluate.domains import domain_table
 from robustaug.evaluate.left_out import put_together
 from robustaug.evaluate.records import Records
 from robustaug.evaluate.statistics import paired_bootstrap
 from robustaug.report import write
+from robustaug.report.differences import Differences
 from robustaug.report.domains import domains
+from robustaug.report.risks import risks
+from robustaug.report.verdict import verdict
 from robustaug.report.view import View
 
 
@@ -48,3 +52,14 @@ def test_what_leaving_a_domain_out_costs_is_said(run):
 
 def test_without_domains_there_is_no_such_section(default_page):
     assert "By domain" not in default_page.read_text(encoding="utf-8")
+
+
+def test_the_verdict_and_the_risks_are_of_models_that_might_be_released(run):
+    records = Records(run)
+    content = records.run
+    content["models"]["robust"]["left_out"] = "writer 0"
+    records.write_run(content)
+    view = View(records)
+    figures = {model.name: summary.figures(records, model.name) for model in view.models}
+    assert risks(view, figures)[0].name == "standard"
+    assert not any("robust" in sentence for sentence in verdict(view, figures, Differences(view)))
