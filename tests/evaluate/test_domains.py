@@ -27,7 +27,9 @@ def suite(**keys):
 
 def store(records, kind, scenario, severity, correct):
     cell = Cell("m", scenario, kind, severity, 0, "f", 200, 0.0, {"accuracy": correct.mean()})
-    records.store(cell, {"index": np.arange(200), "label": np.zeros(200, int), "correct": correct})
+    label = np.zeros(200, int)
+    told = {"prediction": 1 - correct, "confidence": np.full(200, 0.5)}
+    records.store(cell, {"index": np.arange(200), "label": label, "correct": correct} | told)
 
 
 def records_of(folder, site=SITE, domains="site"):
