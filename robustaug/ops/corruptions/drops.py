@@ -27,7 +27,8 @@ def water(liquid: Tensor) -> Tensor:
 def _shine(liquid: np.ndarray) -> np.ndarray:
     levels = np.floor(liquid * 255)
     away = np.asarray(ndimage.distance_transform_edt(~_edges(levels)))
-    far = np.floor(ndimage.uniform_filter(np.minimum(away, _FARTHEST_PX), 3, mode="mirror"))
+    # not below 0: the filter adds up as it goes, and what should be 0 may be a rounding less
+    far = np.floor(ndimage.uniform_filter(np.minimum(away, _FARTHEST_PX), 3, mode="mirror")).clip(0)
     relief = ndimage.correlate(_equalized(far), _EMBOSS, mode="mirror").clip(0, 255)
     light = levels * ndimage.uniform_filter(relief, 3, mode="mirror")
     return light / max(light.max(), 1e-12)
