@@ -2,8 +2,8 @@
 
 Run: python benchmarks/busy.py FOLDER [--models resnet18] [--json benchmarks/results/busy.json]
 
-FOLDER holds train.zip and test.zip, zips of a folder a class: CIFAR-10. The suite is 20 operators at severity 3: those of
-CIFAR-10-C and one rotation. Weights are fresh, as time does not depend on them. The wall time is all of `run_suite`:
+FOLDER holds train.zip and test.zip, zips of a folder a class: CIFAR-10. The suite is 20 operators at severity 3: those
+of CIFAR-10-C and one rotation. Weights are fresh, as time does not depend on them. The wall time is all of `run_suite`:
 reading, operators, the fits on validation data, figures and storing. Beside it stands what the same passes of the model
 take in a bare loop, which nobody but this file measures.
 
