@@ -38,6 +38,8 @@ suite:
   scenarios:
     shift: {operators: [image.gaussian_noise, image.contrast], severities: [1, 5]}
     stays: {operators: [image.gaussian_noise], severities: [2], expects: same}
+    turning: {sequence: {operator: {image.rotate: {angle_deg: [-15, 15]}}, frames: 4}, limit: 70}
+    lit: {cue: {operator: {image.brightness: {factor: 1.2}}}, limit: 70}
     pgd: {attack: {attack.pgd: {steps: 3}}, eps: [0.05, 0.2], limit: 70}
     nearest: {attack: {attack.ddn: {steps: 4}}, eps: [0.5], limit: 70}
     one_for_all: {attack: {attack.universal: {steps: 2}}, eps: [0.1], limit: 70}
@@ -106,7 +108,7 @@ def untimed(content):
 def test_records_are_those_of_one_process(folder, alone, together):
     assert together.returncode == 0, together.stderr
     one, two = Records(alone.folder), Records(folder / "two/shared")
-    assert len(one.cells()) == len(two.cells()) == 2 * 15
+    assert len(one.cells()) == len(two.cells()) == 2 * 17
     for cell, other in zip(one.cells(), two.cells(), strict=True):
         assert cell.fingerprint == other.fingerprint
         assert dict(other.metrics) == pytest.approx(dict(cell.metrics), rel=0, abs=0, nan_ok=True)
@@ -124,9 +126,9 @@ def test_figures_files_and_report_are_those_of_one_process(folder, alone, togeth
     said = json.loads(together.stdout)  # of one process: two would be no JSON
     assert said["figures"]["first"] == pytest.approx(alone.figures["first"], rel=0, abs=0, nan_ok=True)
     assert said["limits"] == alone.limits
-    assert said["busy"]["cells"] == alone.busy["cells"] == 2 * 15
+    assert said["busy"]["cells"] == alone.busy["cells"] == 2 * 17
     assert untimed(Records(one).run) == untimed(Records(two).run)
-    for name in ("quarantine_test.csv", "experiment.json", "cohorts.parquet"):
+    for name in ("quarantine_test.csv", "experiment.json", "cohorts.parquet", "asked.json"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     assert (one / "quarantine_test.csv").read_text().count("\n") == 4
     for run in (one, two):
