@@ -12,22 +12,29 @@ Legend: W processes.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import datetime
 import itertools
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
+T = TypeVar("T")
+
 ANSWER_S = 2.0
 """How long the others have to show that they live; the launcher grants half a minute."""
 
+PATIENCE = datetime.timedelta(days=30)
+"""How long processes wait for each other: one may train a model that others need. One that ends is noticed at once."""
+
+_by_itself = contextvars.ContextVar("robustaug.launch.alone", default=False)
 
 _joins = itertools.count()
 """Numbers the groups; the same in every process, as a group is made by all of them."""
@@ -80,14 +87,14 @@ def joined(device: torch.device) -> Iterator[int]:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     if not wanted() or dist.is_initialized():
-        yield dist.get_rank() if dist.is_initialized() else 0
+        yield place()[0]
         return
     meeting, rank, world = next(rendezvous("env://"))
     # what an earlier group left must not be read: of these processes, or of those that the launcher started anew
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = PrefixStore(f"robustaug/{attempt}/{next(_joins)}", meeting)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     with _told_to_end():
         try:
             yield rank
@@ -107,6 +114,49 @@ def joined(device: torch.device) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Work by itself in the block, as if no other process were there: each of them may do something else."""
+    token = _by_itself.set(True)
+    try:
+        yield
+    finally:
+        _by_itself.reset(token)
+
+
+def place() -> tuple[int, int]:
+    """Return the rank of this process and how many there are in its group: (0, 1) where it is alone."""
+    import torch.distributed as dist
+
+    together = dist.is_initialized() and not _by_itself.get()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+
+
+def exchanged(value: T) -> list[T]:
+    """Return what every process gives, in the order of their ranks; whatever can be pickled, on the CPU."""
+    import torch.distributed as dist
+
+    _, world = place()
+    if world == 1:
+        return [value]
+    every: list[Any] = [None] * world
+    with talking():
+        dist.all_gather_object(every, value)
+    return every
+
+
+def told(make: Callable[[], T]) -> T:
+    """Return what the first process makes, on every process; whatever can be pickled, on the CPU."""
+    import torch.distributed as dist
+
+    rank, world = place()
+    made: list[Any] = [make() if rank == 0 else None]
+    if world > 1:
+        with talking():
+            dist.broadcast_object_list(made, src=0)
+    return made[0]
+
+
+@contextlib.contextmanager
 def talking() -> Iterator[None]:
     """Send to and receive from the other processes, in the block; they may be gone, which `joined` says then."""
     try:
@@ -120,7 +170,7 @@ def wait() -> None:
     import torch
     import torch.distributed as dist
 
-    if dist.is_initialized():
+    if place()[1] > 1:
         with talking():
             dist.all_reduce(torch.zeros(()))  # a barrier that involves no GPU
 
@@ -130,10 +180,11 @@ def alike(digest: bytes) -> bool:
     import torch
     import torch.distributed as dist
 
-    if not dist.is_initialized():
+    _, world = place()
+    if world == 1:
         return True
     own = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    every = [torch.empty_like(own) for _ in range(world)]
     with talking():
         dist.all_gather(every, own)
     return all(torch.equal(own, other) for other in every)

@@ -6,10 +6,12 @@ import torch
 import robustaug
 from robustaug import experiment
 from robustaug.config import ConfigError
+from robustaug.evaluate.busy import words
 from robustaug.evaluate.records import Records
 from robustaug.models import checkpoints
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.models.scaling import load_scaling
+from robustaug.report import write
 
 RECIPE = """
 name: tiny
@@ -100,6 +102,14 @@ def test_running_again_measures_nothing_new(outcome, config):
     before = {cell.id: cell for cell in Records(outcome.folder).cells()}
     experiment.run(experiment.read_plan(config), outcome.folder)
     assert {cell.id: cell for cell in Records(outcome.folder).cells()} == before
+
+
+def test_what_measuring_took_is_kept_and_shown(outcome, config):
+    assert outcome.busy == Records(outcome.folder).run["busy"]
+    assert outcome.busy["cells"] == len(Records(outcome.folder).cells())
+    again = experiment.run(experiment.read_plan(config), outcome.folder)
+    assert again.busy == outcome.busy  # nothing was measured
+    assert words(outcome.busy) in write(outcome.folder).read_text()
 
 
 def test_another_experiment_in_the_same_folder_is_refused_and_nothing_is_lost(outcome, config):

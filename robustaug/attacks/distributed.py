@@ -52,9 +52,9 @@ def run(
     Raises:
         ValueError: as `driver.run`, or processes that were given different attacks, models or samples.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    rank, world = launch.place()
+    if world == 1:
         return attack(model, x, y, keys, eps, target, mask, execution)
-    rank, world = dist.get_rank(), dist.get_world_size()
     _require_alike(attack, model, x, y)
     execution = execution or Execution()
     if execution.checkpoint is not None:

@@ -31,9 +31,12 @@ def evaluate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures and gates as JSON.")] = False,
 ) -> None:
-    """Measure a model on a suite, check its gates, and write a report; killed runs continue."""
+    """Measure a model on a suite, check its gates, and write a report, under torchrun with all processes.
+
+    Killed runs continue.
+    """
     from robustaug import experiment
-    from robustaug.cli import outcome, progress
+    from robustaug.cli import outcome
     from robustaug.config import parse_yaml, validate
 
     specs = {"test": data, "validation": validation, "train": train}
@@ -61,9 +64,4 @@ def evaluate(
     }
     overrides = [f"gates.model.{limit}" for limit in gate or []]
     plan = experiment.resolve(validate(content, experiment.Experiment, "options", overrides), Path())
-    folder = runs / name
-    if fresh:
-        outcome.set_aside(folder)
-    with progress.phases(quiet=as_json) as report_progress:
-        result = experiment.run(plan, folder, report_progress, f"robustaug eval {suite}")
-    outcome.finish(result, as_json)
+    outcome.carry_out(plan, runs / name, f"robustaug eval {suite}", fresh, as_json)

@@ -1,4 +1,4 @@
-"""What a finished command prints: the headline table, the gates, where the report is."""
+"""An experiment carried out, and what a finished command prints: the headline table, the gates, where the report is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from robustaug.experiment import Outcome
+    from robustaug.experiment import Outcome, Plan
     from robustaug.train.trainer import Trained
 
 HEADLINE = {
@@ -59,6 +59,25 @@ def set_aside(folder: Path) -> None:
         typer.echo(f"the earlier run is now {aside}", err=True)
 
 
+def carry_out(plan: Plan, folder: Path, command: str, fresh: bool, as_json: bool) -> None:
+    """Run an experiment with all processes of the launcher; the first one prints, and exits as `finish` says.
+
+    Args:
+        fresh: set an earlier run in `folder` aside first.
+    """
+    from robustaug import experiment, launch
+    from robustaug.cli import progress
+
+    device = experiment.pick_device(launch.local_device(plan.experiment.device))
+    with launch.joined(device) as rank:
+        if fresh and rank == 0 and not launch.restarted():  # what a restart finds is its own
+            set_aside(folder)
+        with progress.phases(quiet=as_json or rank > 0) as report_progress:
+            result = experiment.run(plan, folder, report_progress, command)
+    if rank == 0:
+        finish(result, as_json)
+
+
 def finish(outcome: Outcome, as_json: bool) -> None:
     """Write the report and the gates as JUnit XML, print the result, and exit with the code of the gates' verdict."""
     from robustaug.evaluate.gates import Verdict
@@ -70,7 +89,7 @@ def finish(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         gates = {name: [g._asdict() for g in results] for name, results in outcome.gates.items()}
         content = {"folder": str(outcome.folder), "report": str(page), "figures": outcome.figures, "gates": gates}
-        content |= {"verdict": outcome.verdict, "limits": outcome.limits}
+        content |= {"verdict": outcome.verdict, "limits": outcome.limits, "busy": outcome.busy}
         typer.echo(json.dumps(finite(content)))
     else:
         show_measured(outcome, page)
@@ -128,6 +147,8 @@ def show_measured(outcome: Outcome, page: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from robustaug.evaluate import busy
+
     table = Table("", *map(escape, outcome.figures), title=escape(outcome.folder.name), title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -147,4 +168,6 @@ def show_measured(outcome: Outcome, page: Path) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+    if outcome.busy:
+        console.print(f"models at work: {busy.words(outcome.busy)}", highlight=False, soft_wrap=True)
     typer.echo(f"report: {page}")

@@ -19,20 +19,13 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures and gates as JSON.")] = False,
 ) -> None:
-    """Train and measure models, compare them, and write a report; killed runs continue."""
-    from robustaug import experiment, launch
-    from robustaug.cli import outcome, progress
+    """Train and measure models, compare them, and write a report, under torchrun with all processes.
 
-    if launch.wanted():
-        raise ValueError(
-            "an experiment runs in one process; under torchrun train its recipes by `robustaug train`, and give the "
-            "experiment their checkpoints"
-        )
+    Killed runs continue.
+    """
+    from robustaug import experiment
+    from robustaug.cli import outcome
+
     plan = experiment.read_plan(config, overrides or [])
-    folder = runs / plan.experiment.name
-    if fresh:
-        outcome.set_aside(folder)
     command = " ".join(["robustaug run", str(config), *(overrides or [])])
-    with progress.phases(quiet=as_json) as report_progress:
-        result = experiment.run(plan, folder, report_progress, command)
-    outcome.finish(result, as_json)
+    outcome.carry_out(plan, runs / plan.experiment.name, command, fresh, as_json)

@@ -58,20 +58,23 @@ def train(
         launch.wait()  # until the folder is there
         watch = held.enter_context(epochs.watching(recipe.name, recipe.epochs, quiet=as_json or rank > 0))
         trained = run_training(recipe, folder, place, watch)
+        held.pop_all().close()  # the bars and the folder: the evaluation has its own
+        content = {key: getattr(trained, key) for key in ("best", "start", "history", "stopped")}
+        content = {"checkpoint": str(trained.checkpoint)} | content
+        if rank == 0 and not as_json:
+            outcome.show_training(trained)
+        measured = None
+        if plan is not None and suite is not None:
+            command = " ".join(
+                ["robustaug train", str(config), *(overrides or []), "--suite", str(suite), f"--test '{test}'"]
+            )
+            with progress.phases(quiet=as_json or rank > 0) as report_progress:
+                measured = experiment.run(
+                    plan, folder / "evaluation" / suite.stem, report_progress, command, {"after": trained}
+                )
     if rank > 0:
         return
-    content = {key: getattr(trained, key) for key in ("best", "start", "history", "stopped")}
-    content = {"checkpoint": str(trained.checkpoint)} | content
-    if not as_json:
-        outcome.show_training(trained)
-    if plan is not None and suite is not None:
-        command = " ".join(
-            ["robustaug train", str(config), *(overrides or []), "--suite", str(suite), f"--test '{test}'"]
-        )
-        with progress.phases(quiet=as_json) as report_progress:
-            measured = experiment.run(
-                plan, folder / "evaluation" / suite.stem, report_progress, command, {"after": trained}
-            )
+    if measured is not None:
         page = write(measured.folder)
         content |= {"evaluation": {"folder": str(measured.folder), "report": str(page), "figures": measured.figures}}
         if not as_json:

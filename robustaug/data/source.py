@@ -218,6 +218,17 @@ class Source(Dataset[Any]):
         kept = torch.cat([batch.position for batch in batches(self, 64, workers=workers)])
         return self if len(kept) == len(self) else self.subset(kept)
 
+    def note(self, damaged: Sequence[Damaged], found: dict[int, Damaged]) -> None:
+        """Add damaged samples of a batch to the quarantine, and to those that one reading has found so far.
+
+        Raises:
+            ValueError: these are more than `max_damaged` allows.
+        """
+        if damaged:
+            found.update((row.index, row) for row in damaged)
+            self.quarantine.add(damaged)
+            self.check_damage(found)
+
     def check_damage(self, damaged: Mapping[int, Damaged]) -> None:
         """Refuse to go on when more samples are damaged than `max_damaged` allows."""
         allowed = max(int(self.max_damaged * len(self)), int(self.max_damaged > 0))
@@ -246,14 +257,23 @@ def batches(
             damaged samples than `source.max_damaged` allows.
         RuntimeError: a worker died.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size!r}")
     if workers < 0:
         raise ValueError(f"workers must be >= 0, got {workers!r}")
+    chunks = chunked(source, batch_size, order)
+    return (batch for batch in read(source, chunks, workers) if len(batch.label))
+
+
+def chunked(source: Source, batch_size: int, order: Tensor | Sequence[int] | None = None) -> list[list[int]]:
+    """Return the positions of each batch that `batches` reads.
+
+    Raises:
+        ValueError: batch_size out of range, or a position that does not exist.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size!r}")
     positions = torch.arange(len(source)) if order is None else torch.as_tensor(order, dtype=torch.int64)
     _check_positions(source, positions)
-    chunks = [chunk.tolist() for chunk in positions.split(batch_size) if len(chunk)]
-    return (batch for batch in read(source, chunks, workers) if len(batch.label))
+    return [chunk.tolist() for chunk in positions.split(batch_size) if len(chunk)]
 
 
 def read(source: Source, chunks: Sequence[Sequence[int]], workers: int = 0) -> Iterator[Batch]:
@@ -269,10 +289,7 @@ def read(source: Source, chunks: Sequence[Sequence[int]], workers: int = 0) -> I
     )
     found: dict[int, Damaged] = {}
     for batch, damaged in _received(loader):
-        if damaged:
-            found.update((row.index, row) for row in damaged)
-            source.quarantine.add(damaged)
-            source.check_damage(found)
+        source.note(damaged, found)
         yield batch
 
 

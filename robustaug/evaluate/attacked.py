@@ -26,6 +26,7 @@ from robustaug.evaluate.bench import (
     Columns,
     Measured,
     batches_of,
+    each_of,
     examples_of,
     judged,
     keep,
@@ -45,25 +46,32 @@ def attacked(bench: Bench, plan: Plan) -> Measured:
     """Measure an attack within the plan's budget, or within its own where that is 0."""
     # made with the budget: beside another one, the budgets of its parts would be scaled
     attack = make_attack(plan.spec, plan.severity or None)
-    model: nn.Module | None = None
-    rows: list[Columns] = []
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    asked = 0
-    for batch in _as_attacked(attack, batches_of(bench, plan)):
+    model = _attackable_on(bench, plan)
+
+    def look(batch: Batch) -> tuple[Columns, int, list[Tensor]]:
         x, y = bench.test.as_input(batch.image, bench.device), batch.label.to(bench.device)
-        model = model or attackable(bench.model, x[: bench.batch_size])
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         execution = Execution(batch_size=bench.batch_size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)  # the run's limits say what the attack warns of
             result = attack(model, x, y, keys=keys, execution=execution)
-        rows.append(_columns(bench, batch, result))
-        tried = result.tried.cpu()
+        few: list[Tensor] = []
         if bench.test.layout is IMAGES:
-            keep(before, batch.image[tried], bench.examples)
-            keep(after, _bytes(result.x_adv)[result.tried], bench.examples)
-        asked += len(x)
+            shown = (batch.image[result.tried.cpu()], _bytes(result.x_adv)[result.tried])
+            few = [part[: bench.examples].cpu() for part in shown]
+        return _columns(bench, batch, result), len(x), few
+
+    rows: list[Columns] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    asked = 0
+    # samples that depend on each other are no work to share: every process attacks all of them as one
+    seen = map(look, _as_one(batches_of(bench, plan))) if _dependent(attack) else each_of(bench, plan, look)
+    for columns, size, few in seen:
+        rows.append(columns)
+        for kept, part in zip((before, after), few, strict=False):
+            keep(kept, part, bench.examples)
+        asked += size
     samples = stacked(rows)
     metrics = _cost(samples)
     if plan.kind == "nearest":
@@ -79,11 +87,19 @@ def attacked(bench: Bench, plan: Plan) -> Measured:
     return Measured(samples, metrics, examples_of(before=before, after=after), len(samples["index"]))
 
 
-def _as_attacked(attack: Attack, parts: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches as they come or, for an attack whose samples depend on each other, all as one."""
+def _attackable_on(bench: Bench, plan: Plan) -> nn.Module:
+    """Return the model as attacks are run on it, by what it returns for the first samples of the plan."""
+    first = next(batches_of(bench, plan), None)
+    return bench.model if first is None else attackable(bench.model, bench.test.as_input(first.image, bench.device))
+
+
+def _dependent(attack: Attack) -> bool:
+    """Whether samples of the attack depend on each other."""
     names = {attack.name, *(part.name for part in getattr(attack, "parts", ()))}
-    if not any("shared" in registry.lookup(name).tags for name in names):
-        return parts
+    return any("shared" in registry.lookup(name).tags for name in names)
+
+
+def _as_one(parts: Iterator[Batch]) -> Iterator[Batch]:
     every = [*parts]
     return iter([Batch(*map(torch.cat, zip(*every, strict=True)))] if every else [])
 

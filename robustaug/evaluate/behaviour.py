@@ -14,7 +14,7 @@ Legend: B samples of a batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ from robustaug.evaluate.bench import (
     Bench,
     Columns,
     Measured,
+    each_of,
     examples_of,
     judged,
     keep,
     logits_of_input,
-    shifted_batches,
+    shift_of,
     stacked,
 )
 from robustaug.evaluate.records import Cell
@@ -58,13 +59,10 @@ def behave(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     source, expects = bench.test, plan.spec["expects"]
     wanted = _wanted(expects, source.classes)
     answers = _Answers(clean)
-    rows: list[Columns] = []
-    texts: list[tuple[str, str]] = []
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    offered = 0
-    for batch, original, changed in shifted_batches(bench, plan, plan.spec["operator"]):
-        offered += len(batch.label)
+    shift = shift_of(bench, plan, plan.spec["operator"])
+
+    def look(batch: Batch) -> _Seen:
+        original, changed = shift(batch)
         tested = altered(original, changed)
         if wanted is not None:
             tested &= wanted[batch.label] != _NONE
@@ -79,13 +77,24 @@ def behave(bench: Bench, plan: Plan, clean: Columns) -> Measured:
         now = np.where(np.isfinite(logits).all(axis=1), columns["prediction"], _NONE)
         expected = None if wanted is None else wanted[part.label].numpy()
         columns["correct"] = _follows(expects, columns["before"], now, expected)
-        rows.append(columns)
         wrong = np.flatnonzero(~columns["correct"])
-        if source.layout is TEXTS:
-            texts += [*zip(original, changed, strict=True)]
+        texts = [*zip(original, changed, strict=True)] if source.layout is TEXTS else []
+        few: list[Tensor] = []
         if source.layout is IMAGES and len(wrong):
-            keep(before, original[wrong], bench.examples)
-            keep(after, changed[wrong], bench.examples)
+            few = [samples[wrong[: bench.examples]].cpu() for samples in (original, changed)]
+        return _Seen(len(batch.label), columns, texts, few)
+
+    rows: list[Columns] = []
+    texts: list[tuple[str, str]] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    offered = 0
+    for seen in each_of(bench, plan, look):
+        offered += seen.offered
+        rows.append(seen.columns)
+        texts += seen.texts
+        for kept, part in zip((before, after), seen.few, strict=False):
+            keep(kept, part, bench.examples)
     samples = stacked(rows)
     samples |= _shown(samples["correct"], texts, bench.examples, plan.seed) if source.layout is TEXTS else {}
     n = len(samples["index"])
@@ -129,6 +138,15 @@ def _follows(expects: Any, before: np.ndarray, now: np.ndarray, expected: np.nda
         return now == expected
     answered = (before != _NONE) & (now != _NONE)
     return answered & ((now == before) if expects == "same" else (now != before))
+
+
+class _Seen(NamedTuple):
+    """What became of a batch: samples in it, columns of those tested, texts and pictures before and after."""
+
+    offered: int
+    columns: Columns
+    texts: list[tuple[str, str]]
+    few: list[Tensor]
 
 
 class _Answers:

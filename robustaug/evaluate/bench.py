@@ -5,14 +5,16 @@ Legend: N samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from robustaug.data.shared import shared
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make_operator
 from robustaug.models.classifier import Classifier
@@ -22,6 +24,7 @@ from robustaug.rng import Keys, subset
 from robustaug.trust.conformal import ConformalSets
 
 Columns = dict[str, np.ndarray]
+T = TypeVar("T")
 
 
 class Measured(NamedTuple):
@@ -64,6 +67,11 @@ class Bench:
     sets: ConformalSets | None = None
     proxies: Mapping[str, Source] = field(default_factory=dict)
 
+    @cached_property
+    def whole(self) -> Any:
+        """All test samples that can be read, at once; for what has to know them before it changes one."""
+        return self.test.fetch(range(len(self.test)))[0].image
+
 
 def batches_of(bench: Bench, plan: Plan, source: Source | None = None) -> Iterator[Batch]:
     """Batches of the source, cut to the plan's limit by a seeded random choice kept in the source's order."""
@@ -71,18 +79,27 @@ def batches_of(bench: Bench, plan: Plan, source: Source | None = None) -> Iterat
     return batches(source, bench.batch_size, subset(len(source), plan.limit, plan.seed))
 
 
-def shifted_batches(bench: Bench, plan: Plan, spec: Any) -> Iterator[tuple[Batch, Any, Any]]:
-    """Yield batches of the test data with their samples before and after the operator `spec`, on its device."""
+def each_of(bench: Bench, plan: Plan, work: Callable[[Batch], T], source: Source | None = None) -> Iterator[T]:
+    """Yield what `work` makes of each batch of `batches_of`; the processes of a group share the work, see `shared`."""
+    source = bench.test if source is None else source
+    return shared(source, bench.batch_size, work, subset(len(source), plan.limit, plan.seed))
+
+
+def shift_of(bench: Bench, plan: Plan, spec: Any) -> Callable[[Batch], tuple[Any, Any]]:
+    """Return what gives the samples of a batch of the test data before and after the operator `spec`, on its device."""
     operator = make_operator(spec, plan.severity)
     if operator.layout is TABLES:
-        operator = fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
-    for batch in batches_of(bench, plan):
+        operator = fitted(operator, bench.whole)
+
+    def shift(batch: Batch) -> tuple[Any, Any]:
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
         samples = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
         keys = keys.to(operator.layout.device(samples))
         shifted = operator.apply(samples, operator.sample(keys))  # of images uint8: what a camera would store
         check_in_place(operator.name, shifted)
-        yield batch, samples, shifted
+        return samples, shifted
+
+    return shift
 
 
 def logits_of_input(model: Classifier, x: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from robustaug import launch
 from robustaug.data.source import Source
 from robustaug.evaluate.measure import logits_and_labels
 from robustaug.models.calibrated import calibrated
@@ -17,7 +18,7 @@ from robustaug.trust.calibration import fit_scaling
 def calibrate(
     model: Classifier, kind: str, held_out: Source, path: Path, device: torch.device, batch_size: int = 256
 ) -> Classifier:
-    """Fit a scaling, store it, and return the model with it behind its logits.
+    """Fit a scaling, store it, and return the model with it behind its logits; in a group all processes do so together.
 
     Args:
         model: in eval mode, on `device`.
@@ -31,6 +32,7 @@ def calibrate(
     require_eval(model)
     logits, labels = logits_and_labels(model, held_out, batch_size, device)
     scaling = fit_scaling(kind, logits, labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_scaling(path, scaling, {"held_out": held_out.name, "samples": len(labels)})
+    if launch.place()[0] == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_scaling(path, scaling, {"held_out": held_out.name, "samples": len(labels)})
     return calibrated(model, scaling).to(device)

@@ -14,19 +14,20 @@ from torch import Tensor
 
 from robustaug import registry
 from robustaug.data.opening import open_source
-from robustaug.data.source import Batch, Source, batches
+from robustaug.data.shared import shared
+from robustaug.data.source import Batch, Source
 from robustaug.evaluate.attacked import attacked, masking, within
 from robustaug.evaluate.behaviour import behave
 from robustaug.evaluate.bench import (
     Bench,
     Columns,
     Measured,
-    batches_of,
+    each_of,
     examples_of,
     judged,
     keep,
     logits_of_input,
-    shifted_batches,
+    shift_of,
     stacked,
 )
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
@@ -42,7 +43,7 @@ from robustaug.trust.calibration import Tally
 
 
 def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
-    """Measure the cell `plan` describes.
+    """Measure the cell `plan` describes; the processes of a group share the work, and each gets the whole.
 
     Args:
         basis: the columns of the cell that it is computed from, see `Plan.basis`: an out-of-distribution cell is told
@@ -50,7 +51,7 @@ def measure(bench: Bench, plan: Plan, basis: Columns | None = None) -> Measured:
             the nearest points, and a radius off the certificates of the smoothed model.
     """
     if plan.kind == "clean":
-        return _clean(bench)
+        return _clean(bench, plan)
     if plan.kind == "operator":
         return _operator(bench, plan)
     if plan.kind == "data":
@@ -76,22 +77,21 @@ def logits_and_labels(
     model: Classifier, source: Source, batch_size: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) float32 and labels (N,), on the CPU."""
-    rows = [
-        (torch.from_numpy(logits_of_input(model, source.as_input(batch.image, device))), batch.label)
-        for batch in batches(source, batch_size)
-    ]
-    logits, labels = zip(*rows, strict=True)
-    return torch.cat(logits), torch.cat(labels)
+
+    def look(batch: Batch) -> tuple[np.ndarray, Tensor]:
+        return logits_of_input(model, source.as_input(batch.image, device)), batch.label
+
+    logits, labels = zip(*shared(source, batch_size, look), strict=True)
+    return torch.from_numpy(np.concatenate(logits)), torch.cat(labels)
 
 
-def _clean(bench: Bench) -> Measured:
-    rows: list[Columns] = []
+def _clean(bench: Bench, plan: Plan) -> Measured:
+    def look(batch: Batch) -> Columns:
+        logits, scores = scored(bench.model, bench.scores, bench.test.as_input(batch.image, bench.device))
+        return judged(batch, logits) | {"logits": logits} | scores
+
     confidence = Confidence(bench.sets)
-    for batch in batches(bench.test, bench.batch_size):
-        x = bench.test.as_input(batch.image, bench.device)
-        logits = logits_of_input(bench.model, x)
-        rows.append(judged(batch, logits) | {"logits": logits} | scored(bench.model, bench.scores, x))
-        rows[-1] |= _added(confidence, batch, logits)
+    rows = [row | _added(confidence, row, row["logits"]) for row in each_of(bench, plan, look)]
     samples = stacked(rows)
     metrics = confidence.figures(samples)
     if bench.temperature is not None:
@@ -103,16 +103,23 @@ def _clean(bench: Bench) -> Measured:
 
 
 def _operator(bench: Bench, plan: Plan) -> Measured:
+    shift = shift_of(bench, plan, plan.spec)
+    pictured = bench.test.layout is IMAGES  # reports show pictures alone
+
+    def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
+        image, shifted = shift(batch)
+        logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
+        few = [part[: bench.examples].cpu() for part in (image, shifted)] if pictured else []
+        return judged(batch, logits), logits, few
+
     rows: list[Columns] = []
     before: list[Tensor] = []
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
-    for batch, image, shifted in shifted_batches(bench, plan, plan.spec):
-        logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
-        rows.append(judged(batch, logits) | _added(confidence, batch, logits))
-        if bench.test.layout is IMAGES:  # reports show pictures alone
-            keep(before, image, bench.examples)
-            keep(after, shifted, bench.examples)
+    for columns, logits, few in each_of(bench, plan, look):
+        rows.append(columns | _added(confidence, columns, logits))
+        for kept, part in zip((before, after), few, strict=False):
+            keep(kept, part, bench.examples)
     samples = stacked(rows)
     figures = confidence.figures(samples)
     return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
@@ -120,27 +127,34 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
 def _proxy(bench: Bench, plan: Plan) -> Measured:
     source = bench.proxies[plan.scenario]
+
+    def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
+        logits = logits_of_input(bench.model, source.as_input(batch.image, bench.device))
+        few = [batch.image[: bench.examples]] if source.layout is IMAGES else []
+        return judged(batch, logits), logits, few
+
     rows: list[Columns] = []
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
-    for batch in batches_of(bench, plan, source):
-        logits = logits_of_input(bench.model, source.as_input(batch.image, bench.device))
-        rows.append(judged(batch, logits) | _added(confidence, batch, logits))
-        if source.layout is IMAGES:
-            keep(after, batch.image, bench.examples)
+    for columns, logits, few in each_of(bench, plan, look, source):
+        rows.append(columns | _added(confidence, columns, logits))
+        for part in few:
+            keep(after, part, bench.examples)
     samples = stacked(rows)
     return Measured(samples, confidence.figures(samples), examples_of(after=after), len(samples["index"]))
 
 
 def _smoothed(bench: Bench, plan: Plan) -> Measured:
     """Certify the smoothed model on each sample."""
-    smoothing, rows = Smoothing(**plan.spec), []
-    for batch in batches_of(bench, plan):
+    smoothing = Smoothing(**plan.spec)
+
+    def look(batch: Batch) -> Columns:
         keys = Keys.of(plan.seed, batch.index).fold(plan.scenario).to(bench.device)
         found = certify(bench.model, bench.test.as_input(batch.image, bench.device), keys, smoothing, bench.batch_size)
         columns = {"index": batch.index, "label": batch.label, "correct": found.prediction == batch.label}
-        rows.append({key: column.numpy() for key, column in (columns | found._asdict()).items()})
-    samples = stacked(rows)
+        return {key: column.numpy() for key, column in (columns | found._asdict()).items()}
+
+    samples = stacked([*each_of(bench, plan, look)])
     metrics = {
         "accuracy": float(samples["correct"].mean()),
         "abstained": float((samples["prediction"] == ABSTAIN).mean()),
@@ -177,13 +191,18 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
             f"scenario {plan.scenario!r}: its samples have shape {foreign.shape}, the test data {bench.test.shape}, of "
             f"kind {foreign.layout.name} and {bench.test.layout.name}; set the source's size and channels to match"
         )
+
+    def look(batch: Batch) -> tuple[Columns, list[Tensor]]:
+        _, scores = scored(bench.model, bench.scores, foreign.as_input(batch.image, bench.device))
+        few = [batch.image[: bench.examples]] if foreign.layout is IMAGES else []
+        return {"index": batch.index.numpy()} | scores, few
+
     rows: list[Columns] = []
     after: list[Tensor] = []
-    for batch in batches_of(bench, plan, foreign):
-        x = foreign.as_input(batch.image, bench.device)
-        rows.append({"index": batch.index.numpy()} | scored(bench.model, bench.scores, x))
-        if foreign.layout is IMAGES:
-            keep(after, batch.image, bench.examples)
+    for columns, few in each_of(bench, plan, look, foreign):
+        rows.append(columns)
+        for part in few:
+            keep(after, part, bench.examples)
     samples = stacked(rows)
     metrics: dict[str, float] = {}
     for name in bench.scores:
@@ -192,5 +211,5 @@ def _ood(bench: Bench, plan: Plan, clean: Columns) -> Measured:
     return Measured(samples, metrics, examples_of(after=after), len(samples["index"]))
 
 
-def _added(confidence: Confidence, batch: Batch, logits: np.ndarray) -> Columns:
-    return confidence.add(logits, batch.label.numpy(), batch.index.numpy())
+def _added(confidence: Confidence, columns: Columns, logits: np.ndarray) -> Columns:
+    return confidence.add(logits, columns["label"], columns["index"])

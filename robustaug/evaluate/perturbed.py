@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustaug.data.source import Batch, batches
+from robustaug.data.shared import shared
+from robustaug.data.source import Batch
 from robustaug.evaluate.bench import (
     Bench,
     Columns,
     Measured,
-    batches_of,
+    each_of,
     examples_of,
     judged,
     keep,
@@ -41,14 +42,14 @@ def sequence(bench: Bench, plan: Plan) -> Measured:
     """
     settings = Sequence(**plan.spec)
     operator = _ready(settings.make(), bench)
-    rows: list[Columns] = []
-    first: list[Tensor] = []
-    last: list[Tensor] = []
-    for batch in batches_of(bench, plan):
+    pictured = bench.test.layout is IMAGES
+
+    def look(batch: Batch) -> tuple[Columns, list[Tensor]]:
         image, keys = _held(bench, batch, operator, plan)
         flips = np.zeros(len(batch.label), dtype=np.int64)
         distance = np.zeros(len(batch.label), dtype=np.int64)
         before: Answer | None = None
+        few: list[Tensor] = []
         for frame, params in enumerate(settings.drawn(operator, keys)):
             shown = image if params is None else operator.apply(image, params)  # uint8: what a camera would store
             check_in_place(operator.name, shown)
@@ -58,11 +59,19 @@ def sequence(bench: Bench, plan: Plan) -> Measured:
                 distance += top5_distance(before, now) if now.top.shape[1] else 0
             if before is None or settings.compares == "previous":
                 before = now
-            if bench.test.layout is IMAGES and frame in (0, settings.frames - 1):
-                keep(last if frame else first, shown, bench.examples)
+            if pictured and frame in (0, settings.frames - 1):
+                few.append(shown[: bench.examples].cpu())
         assert before is not None, "a sequence has two frames or more"
         known = {"index": batch.index.numpy(), "label": batch.label.numpy(), "flips": flips, "steady": flips == 0}
-        rows.append(known | ({"distance": distance} if before.top.shape[1] else {}))
+        return known | ({"distance": distance} if before.top.shape[1] else {}), few
+
+    rows: list[Columns] = []
+    first: list[Tensor] = []
+    last: list[Tensor] = []
+    for columns, few in each_of(bench, plan, look):
+        rows.append(columns)
+        for kept, part in zip((first, last), few, strict=False):
+            keep(kept, part, bench.examples)
     samples = stacked(rows)
     steps = settings.frames - 1
     figures = {"flip_probability": float(samples["flips"].mean()) / steps, "steps": float(steps)}
@@ -76,17 +85,22 @@ def cued(bench: Bench, plan: Plan) -> Measured:
     cue = Cue(**plan.spec)
     operator = _ready(pipeline_of(cue.operator), bench)
     at = chosen(cue, bench.test)
-    rows: list[Columns] = []
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    for batch in batches(bench.test, bench.batch_size, at[subset(len(at), plan.limit, plan.seed)]):
+    pictured = bench.test.layout is IMAGES
+
+    def look(batch: Batch) -> tuple[Columns, list[Tensor]]:
         image, keys = _held(bench, batch, operator, plan)
         shown = operator.apply(image, operator.sample(keys))
         check_in_place(plan.scenario, shown)
-        rows.append(judged(batch, logits_of_input(bench.model, bench.test.as_input(shown, bench.device))))
-        if bench.test.layout is IMAGES:
-            keep(before, image, bench.examples)
-            keep(after, shown, bench.examples)
+        few = [part[: bench.examples].cpu() for part in (image, shown)] if pictured else []
+        return judged(batch, logits_of_input(bench.model, bench.test.as_input(shown, bench.device))), few
+
+    rows: list[Columns] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    for columns, few in shared(bench.test, bench.batch_size, look, at[subset(len(at), plan.limit, plan.seed)]):
+        rows.append(columns)
+        for kept, part in zip((before, after), few, strict=False):
+            keep(kept, part, bench.examples)
     samples = stacked(rows)
     figures = {"accuracy": float(samples["correct"].mean())}
     return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
@@ -95,7 +109,7 @@ def cued(bench: Bench, plan: Plan) -> Measured:
 def _ready(operator: Operator, bench: Bench) -> Operator:
     if operator.layout is not TABLES:
         return operator
-    return fitted(operator, bench.test.fetch(range(len(bench.test)))[0].image)
+    return fitted(operator, bench.whole)
 
 
 def _held(bench: Bench, batch: Batch, operator: Operator, plan: Plan) -> tuple[Any, Keys]:

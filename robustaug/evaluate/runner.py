@@ -15,15 +15,17 @@ import filelock
 import torch
 
 import robustaug
-from robustaug import atomic
+from robustaug import atomic, launch
 from robustaug.attacks.driver import are_probabilities, suspicions
 from robustaug.data.source import Source
 from robustaug.evaluate import behaviour, shift
 from robustaug.evaluate.asked import write_asked
 from robustaug.evaluate.attacked import findings
 from robustaug.evaluate.bench import Bench
+from robustaug.evaluate.busy import Busy
 from robustaug.evaluate.cohorts import write_metadata
 from robustaug.evaluate.confidence import fit_where_enough, set_limits
+from robustaug.evaluate.keeper import Keeper
 from robustaug.evaluate.kinds import check_model, check_suite
 from robustaug.evaluate.measure import logits_and_labels, measure
 from robustaug.evaluate.protected import check_protected
@@ -87,6 +89,7 @@ def run_suite(
     device: torch.device,
     progress: Progress = lambda done, total, what: None,
     baseline: str | None = None,
+    busy: Busy | None = None,
 ) -> list[str]:
     """Measure every (model, plan) that `records` does not hold with the same fingerprint.
 
@@ -94,10 +97,14 @@ def run_suite(
     is the same to the last bit on the same device, because all randomness comes from the cell's seed and the
     samples' indices.
 
+    The processes of a group (see `robustaug.launch`) share the batches of a cell, and the first one alone reads and
+    writes records: they are those of one process, to the last bit where the devices and the threads of each are alike.
+
     Args:
         models: by name, each in eval mode; of images with inputs in [0, 1]. For the masking checks of one, another is
             the surrogate: the first whose gradients can be followed.
         baseline: the model that others are held against; the first one when left out.
+        busy: is told what measuring took.
 
     Returns:
         Sentences on what could not be measured and why, and on what is no evidence.
@@ -105,51 +112,51 @@ def run_suite(
     Raises:
         ValueError: a model in train mode, a model or scenario for another kind of data, other data with other
             classes, or a model with another number of classes than the data.
+        launch.EndedError: another process of the group ended.
     """
     check_suite(suite, data.test)
     plans = [*suite.plans()]
     proxies = proxy_sources(suite, data.test)
     limits = [] if data.validation is not None else ["No temperature was fitted: no validation data was given."]
     limits += set_limits(data.validation, suite.alpha)
-    write_metadata(records, data.test, suite.protected, check_protected(suite, data.test), suite.domains)
-    write_asked(records, suite, data.test, [*models], baseline)
+    positive = check_protected(suite, data.test)
+    launch.told(lambda: write_metadata(records, data.test, suite.protected, positive, suite.domains))
+    launch.told(lambda: write_asked(records, suite, data.test, [*models], baseline))
     for model in models.values():
         require_eval(model)
         check_model(model, data.test)
         model.to(device)
     fingerprints = {name: model_fingerprint(model) for name, model in models.items()}
-    for number, (name, model) in enumerate(models.items()):
-        others = [other for other in models if other != name]
-        mine = data.of(name)
-        base = _model_context(fingerprints[name], mine, suite, device)
-        rivals = [fingerprints[other] for other in others]
-        cells = [_cell(name, plan, base, _beside(plan, rivals, proxies)) for plan in plans]
-        specs: Specs = suite.scores if any(plan.kind == "ood" for plan in plans) else []
-        scores, missing = ready_scores(model, specs, mine.train, data.test, device)
-        limits += missing
-        bench: Bench | None = None
-        for at, (plan, cell) in enumerate(zip(plans, cells, strict=True)):
-            progress(number * len(plans) + at, len(models) * len(plans), f"{name}: {plan.scenario}")
-            if records.holds(cell):
-                continue
-            if bench is None:
-                bench = _bench(model, mine, suite, device, scores)
-                bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
-            basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
-            started = time.perf_counter()
-            measured = measure(bench, plan, basis)
-            done = Cell(
-                **{f: getattr(cell, f) for f in ("model", "scenario", "kind", "severity", "seed", "fingerprint")},
-                n=measured.n,
-                seconds=time.perf_counter() - started,
-                metrics=measured.metrics,
-            )
-            records.store(done, measured.samples, measured.examples)
-        limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
-        limits += _attack_limits(name, records)
-        limits += score_limits(name, records.cells(model=name, kind="ood"))
-        limits += behaviour.limits(records.cells(model=name))
-    limits += [sentence for name in models for sentence in shift.limits(records, name)]
+    _check_alike(fingerprints, data, suite)
+    busy = busy or Busy()
+    with busy.watching(models.values(), device) as meter, Keeper(records) as keeper:
+        for number, (name, model) in enumerate(models.items()):
+            others = [other for other in models if other != name]
+            mine = data.of(name)
+            base = _model_context(fingerprints[name], mine, suite, device)
+            rivals = [fingerprints[other] for other in others]
+            cells = [_cell(name, plan, base, _beside(plan, rivals, proxies)) for plan in plans]
+            specs: Specs = suite.scores if any(plan.kind == "ood" for plan in plans) else []
+            scores, missing = ready_scores(model, specs, mine.train, data.test, device)
+            limits += missing
+            held = launch.told(lambda cells=cells: [*map(records.holds, cells)])
+            bench: Bench | None = None
+            for at, (plan, cell) in enumerate(zip(plans, cells, strict=True)):
+                progress(number * len(plans) + at, len(models) * len(plans), f"{name}: {plan.scenario}")
+                if held[at]:
+                    continue
+                if bench is None:
+                    bench = _bench(model, mine, suite, device, scores)
+                    bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
+                basis = keeper.columns(_basis(plan, plans, cells), plan) if plan.basis else None
+                started = time.perf_counter()
+                measured = measure(bench, plan, basis)
+                keeper.keep(cell, measured, time.perf_counter() - started)
+                busy.cells += 1
+                meter.seconds()  # here, where the device is idle, and not for all cells at last
+            keeper.settle()
+            limits += launch.told(lambda name=name: _limits(name, records))
+        limits += launch.told(lambda: [sentence for name in models for sentence in shift.limits(records, name)])
     limits += [
         f"{len(rows)} damaged files of {scenario} were left out, such as {rows[0].path}."
         for scenario, source in proxies.items()
@@ -157,6 +164,24 @@ def run_suite(
     ]
     progress(len(models) * len(plans), len(models) * len(plans), "done")
     return [*dict.fromkeys(limits)]
+
+
+def _check_alike(fingerprints: Mapping[str, str], data: EvalData, suite: Suite) -> None:
+    """Refuse processes that would not measure the same.
+
+    Raises:
+        ValueError: they were given different models, data or suites.
+    """
+    every = [data, *data.own.values()]
+    sources = [
+        source.fingerprint if source else "" for each in every for source in (each.test, each.validation, each.train)
+    ]
+    parts = json.dumps([dict(fingerprints), sources, suite.model_dump(mode="json")])
+    if not launch.alike(hashlib.sha256(parts.encode()).digest()):
+        raise ValueError(
+            "the processes were given different models, data or suites; give all of them the same, or a disk that "
+            "they share"
+        )
 
 
 def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
@@ -176,6 +201,14 @@ def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device
         sets = fit_where_enough(logits, labels, suite.alpha)
     fit_scores(scores, model, data.train, suite.batch_size, device)
     return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples, sets=sets)
+
+
+def _limits(model: str, records: Records) -> list[str]:
+    """Say what is no evidence, from what is stored of a model."""
+    clean = records.cells(model=model, kind="clean")[0]
+    found = _temperature_limits(model, clean) + _attack_limits(model, records)
+    found += score_limits(model, records.cells(model=model, kind="ood"))
+    return found + behaviour.limits(records.cells(model=model))
 
 
 def _temperature_limits(model: str, clean: Cell) -> list[str]:

@@ -60,12 +60,13 @@ def fit_scores(
         ood.fit(scores.values(), ood.observed(model, train, batch_size, device, wanted))
 
 
-def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> dict[str, np.ndarray]:
-    """Return each score of a batch of inputs, (B,) float64, by the name of its column in the records."""
-    if not scores:
-        return {}
+def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return a batch's logits (B, K) float32, and each of its scores, (B,) float64, by the name of its column.
+
+    One forward pass gives both, but for scores that ask the model again.
+    """
     evidence = ood.observe(model, x, frozenset[str]().union(*(score.needs for score in scores.values())))
-    return {f"score_{name}": score.score(evidence) for name, score in scores.items()}
+    return evidence.logits.numpy(), {f"score_{name}": score.score(evidence) for name, score in scores.items()}
 
 
 def score_limits(model: str, cells: list[Cell]) -> list[str]:

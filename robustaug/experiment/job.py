@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,10 @@ from typing import Any, NamedTuple
 import torch
 
 import robustaug
-from robustaug import registry
+from robustaug import launch, registry
 from robustaug.data.opening import open_source
-from robustaug.data.source import Source
 from robustaug.evaluate import left_out, summary
-from robustaug.evaluate.calibrate import calibrate
+from robustaug.evaluate.busy import Busy
 from robustaug.evaluate.gates import (
     GateResult,
     Verdict,
@@ -35,24 +35,23 @@ from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.experiment.folder import claim, describe_data, dump, write_quarantine
 from robustaug.experiment.leave_one_out import data_of_folds
-from robustaug.experiment.plan import ModelSource, Plan
-from robustaug.models import checkpoints
-from robustaug.models.classifier import Classifier
-from robustaug.models.fingerprint import model_fingerprint
-from robustaug.train.trainer import Trained, train
-from robustaug.train.validation import glance
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with the phase ("train standard", "evaluate"), units done, units in all, and a few words."""
+from robustaug.experiment.models import Progress, load_model, obtain, train_all
+from robustaug.experiment.plan import Plan
+from robustaug.train.trainer import Trained
 
 
 class Outcome(NamedTuple):
-    """What a run leaves: its folder, the figures of each model, the gates, and what it found that limits them."""
+    """What a run leaves: its folder, the figures of each model, the gates, and what it found that limits them.
+
+    Attributes:
+        busy: what measuring took, see `evaluate.busy.Busy.facts`.
+    """
 
     folder: Path
     figures: dict[str, dict[str, float]]
     gates: dict[str, list[GateResult]]
     limits: list[str]
+    busy: dict[str, Any]
 
     @property
     def verdict(self) -> Verdict:
@@ -69,21 +68,35 @@ def run(
 ) -> Outcome:
     """Run an experiment in `folder`, or continue the one that stands there.
 
+    Among several processes (see `robustaug.launch`) each trains some of the models, every one by itself, and all of
+    them share the batches of the suite. The first one alone writes records, which are those of one process, to the
+    last bit where the devices and the threads of each are alike; all processes must see the same `folder`.
+
     Args:
         trained: models by name that were trained by the plan's recipes already; the others are trained in `folder`.
 
     Raises:
         ValueError: the folder holds a run of another experiment, or another process holds it.
+        launch.EndedError: another process of this job ended.
     """
-    folder = Path(folder)
-    with locked(folder):
-        claim(plan, folder)
-        return _run(plan, folder, progress, command, trained or {})
+    folder, device = Path(folder), pick_device(launch.local_device(plan.experiment.device))
+    with launch.joined(device) as rank, contextlib.ExitStack() as held:
+        if rank == 0:
+            held.enter_context(locked(folder))
+            claim(plan, folder)
+        launch.wait()  # until the folder is there
+        return _run(plan, folder, device, progress, command, trained or {})
 
 
-def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Mapping[str, Trained]) -> Outcome:
+def _run(
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    command: str,
+    trained: Mapping[str, Trained],
+) -> Outcome:
     experiment = plan.experiment
-    device = pick_device(experiment.device)
     test, others = experiment.data.test, (experiment.data.validation, experiment.data.train)
     # data, its scenarios and stored models first: a mistake must not show only after hours of training
     held, known = (None if spec is None else open_source(spec) for spec in others)
@@ -91,28 +104,43 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
     data = _with_folds(plan, data)
     check_suite(plan.suite, data.test)
     proxies = {name: describe_data(source) for name, source in proxy_sources(plan.suite, data.test).items()}
+    stored = {name: load_model(source) for name, source in experiment.models.items() if name not in plan.recipes}
+    trained = {**trained, **train_all(plan, folder, device, progress, [*trained])}
     obtained = {
-        name: _obtain(name, plan, folder, device, progress, trained.get(name), data.of(name).validation)
-        for name in sorted(experiment.models, key=plan.recipes.__contains__)
+        name: obtain(name, plan, folder, device, trained.get(name) or stored[name], data.of(name).validation)
+        for name in experiment.models
     }
     models = {name: obtained[name][0] for name in experiment.models}
     described = {name: obtained[name][1] for name in experiment.models}
-    records = Records(folder, create=True)
-    limits = run_suite(
-        records,
-        models,
-        data,
-        plan.suite,
-        device,
-        lambda done, total, what: progress("evaluate", done, total, what),
-        experiment.baseline,
-    )
+    records, busy = launch.told(lambda: Records(folder, create=True)), Busy()
+
+    def measuring(done: int, total: int, what: str) -> None:
+        progress("evaluate", done, total, what)
+
+    limits = run_suite(records, models, data, plan.suite, device, measuring, experiment.baseline, busy)
+    return launch.told(lambda: _written(plan, records, data, device, described, proxies, limits, busy.facts(), command))
+
+
+def _written(
+    plan: Plan,
+    records: Records,
+    data: EvalData,
+    device: torch.device,
+    described: dict[str, Any],
+    proxies: dict[str, Any],
+    limits: list[str],
+    busy: dict[str, Any],
+    command: str,
+) -> Outcome:
+    """Judge what is on record, and write what was run."""
+    experiment = plan.experiment
     if plan.folds:
         put_together(records, plan.folds, experiment.leave_one_out.column)  # type: ignore[union-attr]
         for domain, name in plan.folds.items():
             described[name]["left_out"] = domain
         described[left_out.NAME] = {"of": [*plan.folds.values()]}
-    limits += write_quarantine(folder, data)
+    limits = limits + write_quarantine(records.folder, data)
+    busy = busy or records.run.get("busy") or {}  # of what was measured last
     figures = {name: summary.figures(records, name) for name in described}
     gates = judge(records, experiment.gates, figures)
     records.write_run(
@@ -122,7 +150,7 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
             "command": command,
             "config": dump(plan),
             "models": described,
-            "baseline": experiment.baseline or next(iter(models)),
+            "baseline": experiment.baseline or next(iter(described)),
             "data": describe_data(data.test),
             "proxies": proxies,
             "versions": {
@@ -131,13 +159,14 @@ def _run(plan: Plan, folder: Path, progress: Progress, command: str, trained: Ma
                 "python": platform.python_version(),
             },
             "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
+            "busy": busy,
             "seed": experiment.seed,
             "limits": limits + _standing_limits(plan),
             "figures": {name: nan_to_null(found) for name, found in figures.items()},
             "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
         }
     )
-    return Outcome(folder, figures, gates, limits)
+    return Outcome(records.folder, figures, gates, limits, busy)
 
 
 def _with_folds(plan: Plan, data: EvalData) -> EvalData:
@@ -181,54 +210,6 @@ def pick_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return what a reader would call the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def load_model(source: ModelSource) -> Classifier:
-    """Make the model that `source` describes, with its weights, in eval mode.
-
-    Raises:
-        ValueError: the checkpoint does not say which model it belongs to and none is given.
-    """
-    if source.checkpoint is None:
-        return registry.make(source.model, "model").eval()
-    return checkpoints.load(source.checkpoint, source.model)
-
-
-def _obtain(
-    name: str,
-    plan: Plan,
-    folder: Path,
-    device: torch.device,
-    progress: Progress,
-    trained: Trained | None,
-    validation: Source | None,
-) -> tuple[Classifier, dict[str, Any]]:
-    source, training = plan.experiment.models[name], dict[str, Any]()
-    if name in plan.recipes:
-        recipe = plan.recipes[name]
-        trained = trained or train(
-            recipe,
-            folder / "models" / name,
-            device,
-            lambda done, total, course: progress(f"train {name}", done, total, glance(course.latest)),
-        )
-        model, at = trained.model, trained.checkpoint
-        checkpoint = str(at.relative_to(folder) if at.is_relative_to(folder) else at)
-        known = {key: getattr(trained, key) for key in ("seconds", "start", "history", "best", "stopped")}
-        training = {"training": {"recipe": str(source.train), "epochs": recipe.epochs} | known}
-    else:
-        model, checkpoint = load_model(source).to(device), source.checkpoint or ""
-    if source.calibrate is not None:
-        assert validation is not None, "checked before anything is made"
-        path = folder / "models" / name / "calibration.safetensors"
-        model = calibrate(model.to(device), source.calibrate, validation, path, device, plan.suite.batch_size)
-        training["calibration"] = {"kind": source.calibrate, "file": str(path.relative_to(folder))}
-    described = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "fingerprint": model_fingerprint(model),
-        "checkpoint": checkpoint,
-    }
-    return model, described | training
 
 
 def _standing_limits(plan: Plan) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustaug.models.meter import Meter
+
 
 class Classifier(nn.Module):
     """Give any classifier the same face; made by `wrap`.
@@ -20,10 +22,12 @@ class Classifier(nn.Module):
         num_classes: K, None until the first forward where it was not given.
         name: what reports call it.
         encoding: how its training data became inputs, see `data.Source.encoding`; empty where that is not known.
+        meter: counts the time that passes take; None where nobody asks.
     """
 
     mean: Tensor | None
     std: Tensor | None
+    meter: Meter | None = None
 
     def __init__(
         self,
@@ -43,6 +47,11 @@ class Classifier(nn.Module):
         for key, value in zip(("mean", "std"), _normalisation(mean, std), strict=True):
             # not persistent: a checkpoint holds what was learned, the normalisation belongs to the wrapper
             self.register_buffer(key, value, persistent=False)
+
+    def __call__(self, x: Any) -> Any:
+        """Return `forward(x)`, which subclasses define for their inputs, with whatever hooks there are."""
+        call = super().__call__
+        return call(x) if self.meter is None else self.meter.passing(call, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K) for x (B, C, H, W), floating in [0, 1].

@@ -12,7 +12,7 @@ import markupsafe
 import yaml
 
 from robustaug import atomic
-from robustaug.evaluate import summary
+from robustaug.evaluate import busy, summary
 from robustaug.evaluate.records import Records
 from robustaug.report import headline
 from robustaug.report.attacked import attacks, checks
@@ -157,6 +157,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         ("seed", str(run.get("seed", ""))),
         *((f"{name} version", str(version)) for name, version in versions.items()),
         *((str(name), str(value)) for name, value in machine.items()),
+        ("models at work", busy.words(run.get("busy") or {})),
         ("measuring time", f"{sum(cell.seconds for cell in view.cells):,.0f} s in {len(view.cells):,} cells"),
     ]
     return [(name, value) for name, value in facts if value]

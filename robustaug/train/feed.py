@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robustaug.data.loader import AugmentedLoader
 from robustaug.data.source import Batch, Source, read
+from robustaug.laps import Laps
 from robustaug.ops.layout import IMAGES
 from robustaug.ops.operator import Params, joined
 from robustaug.ops.tabular.table import TABLES, Table, check_in_place
@@ -26,7 +27,6 @@ from robustaug.pipeline import Pipeline, build, fitted
 from robustaug.registry import make
 from robustaug.rng import Keys, endless
 from robustaug.synth.mixture import Mixture
-from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 from robustaug.train.view import Unlabelled, View, beside

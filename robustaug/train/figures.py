@@ -24,3 +24,15 @@ def step_shares(history: Sequence[Mapping[str, float | None]]) -> dict[str, floa
     seconds = {part: sum(one.get(f"seconds_{part}") or 0.0 for one in history) for part in PARTS}
     whole = sum(seconds.values())
     return {part: value / whole for part, value in seconds.items() if value > 0}
+
+
+def lap_figures(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures of an epoch from the seconds of each part: "seconds_PART" and "augment_share".
+
+    The share is of the time of steps (all parts together), in [0, 1].
+
+    Args:
+        before, after: seconds by part when the epoch began, and when it ended.
+    """
+    figures = {f"seconds_{part}": value - before.get(part, 0.0) for part, value in after.items()}
+    return figures | {"augment_share": step_shares([figures]).get("augment", 0.0)}

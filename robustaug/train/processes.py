@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from robustaug.launch import talking
+from robustaug.launch import place, talking
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Processes:
     @classmethod
     def of_group(cls) -> Processes:
         """Return the place in the group that `launch.joined` made; alone where there is none."""
-        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
+        return cls(*place())
 
     @property
     def first(self) -> bool:

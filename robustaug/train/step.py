@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from robustaug.attacks.attack import Attack
 from robustaug.attacks.driver import perturb
+from robustaug.laps import Laps
 from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys, torch_seed
-from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss, Memory
 from robustaug.train.processes import Processes, moving
 from robustaug.train.recipe import Recipe

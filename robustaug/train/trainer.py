@@ -26,6 +26,7 @@ import robustaug
 from robustaug import atomic, launch
 from robustaug.data.opening import open_source
 from robustaug.data.source import Source
+from robustaug.laps import Laps
 from robustaug.models import checkpoints
 from robustaug.models.classifier import Classifier
 from robustaug.models.fingerprint import model_fingerprint
@@ -35,8 +36,8 @@ from robustaug.synth.gate import Verdict
 from robustaug.train.averaging import averaged, model_in, renew_statistics
 from robustaug.train.checks import check_fit, check_groups
 from robustaug.train.feed import Feed
+from robustaug.train.figures import lap_figures
 from robustaug.train.history import write_history
-from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 from robustaug.train.state import State
@@ -207,7 +208,7 @@ class _Run:
         judged = self._judged()
         figures = {"epoch": float(state.epoch), "loss": state.loss / max(state.seen, 1)} | self.validation(judged)
         figures |= {"lr": self.stepper.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - started}
-        figures |= laps.since(before)
+        figures |= lap_figures(before, laps.seconds())
         state.history.append(figures)
         verdict = judge(recipe, state.history, state.start)
         if verdict.best:

@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import pytest
 
@@ -22,6 +23,7 @@ def test_a_checkpoint_is_measured_and_its_gates_checked(robustaug, written, fini
     assert called.code == 1
     assert "gate FAILED model: min_clean_accuracy: clean_accuracy" in called.out
     assert "gate passed model: max_ece" in called.out
+    assert re.search(r"models at work: \d+% of the [\d.]+ s that 5 cells took", called.out)
     assert (tmp_path / "eval/report.html").is_file()
 
 

@@ -21,7 +21,7 @@ def test_a_finished_run_prints_its_figures_and_measures_nothing_twice(robustaug,
 def test_json_is_all_there_is_on_standard_output(robustaug, written, finished):
     called = robustaug("run", written / "experiment.yaml", "--runs", finished.parent, "--json")
     assert called.code == 0
-    assert set(called.json) == {"folder", "report", "figures", "gates", "verdict", "limits"}
+    assert set(called.json) == {"folder", "report", "figures", "gates", "verdict", "limits", "busy"}
     assert set(called.json["figures"]) == {"first", "second"}
     assert called.json["gates"]["first"][0]["verdict"] == called.json["verdict"] == "pass"
     assert called.err == ""
@@ -109,11 +109,3 @@ def test_ctrl_c_leaves_a_run_that_continues_to_the_same_numbers(written, finishe
     done = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True)
     whole = subprocess.run([*command[:-1], tmp_path / "b", "--json"], env=environment, capture_output=True, check=True)
     assert json.loads(done.stdout)["figures"] == json.loads(whole.stdout)["figures"]
-
-
-def test_an_experiment_is_not_for_several_processes(robustaug, written, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    called = robustaug("run", written / "experiment.yaml", "--runs", tmp_path / "runs")
-    assert called.code == 2
-    assert called.err.startswith("error: an experiment runs in one process; under torchrun train its recipes")
-    assert not (tmp_path / "runs").exists()

@@ -430,3 +430,11 @@ def test_comparing_what_cannot_be_paired_is_refused(measured, tmp_path):
     other.write_run({"data": {"fingerprint": "elsewhere"}})
     with pytest.raises(ValueError, match="different test data"):
         compare(records, "a", other, "a")
+
+
+def test_processes_that_would_not_measure_the_same_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("robustaug.launch.alike", lambda digest: False)
+    records = Records(tmp_path, create=True)
+    with pytest.raises(ValueError, match="the processes were given different models, data or suites"):
+        run_suite(records, {"a": linear_model()}, data, suite(), CPU)
+    assert not records.cells()

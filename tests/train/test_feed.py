@@ -6,9 +6,9 @@ import torch
 import robustaug
 from robustaug.config import validate
 from robustaug.data.source import Source
+from robustaug.laps import Laps
 from robustaug.rng import endless, permutation
 from robustaug.train.feed import Feed
-from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 

@@ -10,11 +10,11 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from robustaug.config import validate
+from robustaug.laps import Laps
 from robustaug.models.classifier import Classifier
 from robustaug.models.nested import seeded
 from robustaug.registry import make
 from robustaug.rng import Keys, uniform_field
-from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe

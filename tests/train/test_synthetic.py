@@ -6,12 +6,12 @@ from safetensors.torch import load_file
 
 import robustaug
 from robustaug.config import ConfigError
+from robustaug.laps import Laps
 from robustaug.models.checkpoints import read_metadata
 from robustaug.registry import register
 from robustaug.synth.mixture import Mixture, joined
 from robustaug.train import trainer
 from robustaug.train.feed import Feed
-from robustaug.train.laps import Laps
 from robustaug.train.loss import Loss
 from robustaug.train.processes import Processes
 from tests.train.test_trainer import CPU, DIGITS, recipe, same

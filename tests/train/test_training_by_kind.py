@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 import robustaug
 from robustaug.config import ConfigError, load, validate
 from robustaug.evaluate.kinds import check_model
+from robustaug.laps import Laps
 from robustaug.models import checkpoints
 from robustaug.rng import Keys
 from robustaug.train import trainer
 from robustaug.train.feed import Feed
-from robustaug.train.laps import Laps
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
 

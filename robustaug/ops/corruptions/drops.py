@@ -27,10 +27,16 @@ def water(liquid: Tensor) -> Tensor:
 def _shine(liquid: np.ndarray) -> np.ndarray:
     levels = np.floor(liquid * 255)
     away = np.asarray(ndimage.distance_transform_edt(~_edges(levels)))
-    far = np.floor(ndimage.uniform_filter(np.minimum(away, _FARTHEST_PX), 3, mode="mirror"))
+    far = np.floor(_mean_of_nine(np.minimum(away, _FARTHEST_PX)))
     relief = ndimage.correlate(_equalized(far), _EMBOSS, mode="mirror").clip(0, 255)
-    light = levels * ndimage.uniform_filter(relief, 3, mode="mirror")
+    light = levels * _mean_of_nine(relief)
     return light / max(light.max(), 1e-12)
+
+
+def _mean_of_nine(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each pixel's 3 x 3 neighbourhood, of values >= 0."""
+    # not below 0: the filter adds up as it goes, and what should be 0 may be a rounding less
+    return ndimage.uniform_filter(values, 3, mode="mirror").clip(0)
 
 
 def _edges(levels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ Legend: N samples, K classes, D features, M members of an ensemble.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustaug.data.source import Source, batches
+from robustaug.data.shared import shared
+from robustaug.data.source import Batch, Source
 from robustaug.models.classifier import Classifier, logits_of
 
 _WORDS = {
@@ -134,9 +135,21 @@ def observe(model: Classifier, x: Any, wanted: Collection[str], labels: Any = No
 def observed(
     model: Classifier, source: Source, batch_size: int, device: torch.device, wanted: Collection[str]
 ) -> Iterator[Evidence]:
-    """Observe a model, in eval mode on `device`, on all samples of a source with their labels, batch by batch."""
-    for batch in batches(source, batch_size):
-        yield observe(model, source.as_input(batch.image, device), wanted, batch.label)
+    """Observe a model, in eval mode on `device`, on all samples of a source with their labels, batch by batch.
+
+    The processes of a group share the passes, see `shared`; each gets all of what is wanted.
+
+    Args:
+        wanted: of what is read off a batch: logits, features, labels and the head.
+    """
+    head = Head.of(model.head) if "head" in wanted and model.head is not None else None
+    parts = {*wanted} - {"head"}
+
+    def look(batch: Batch) -> Evidence:
+        return observe(model, source.as_input(batch.image, device), parts, batch.label)
+
+    for evidence in shared(source, batch_size, look):
+        yield replace(evidence, head=head)
 
 
 def lacking(needs: Collection[str], model: Classifier, x: Any) -> str:

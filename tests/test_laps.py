@@ -2,7 +2,7 @@ import time
 
 import torch
 
-from robustaug.train.laps import Laps
+from robustaug.laps import Laps
 
 
 def test_work_within_another_part_counts_once():

@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes, without making a device wait."""
+"""Where time goes, by what took it, without making a device wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
-from robustaug.train.figures import step_shares
+Mark = float | torch.cuda.Event
+"""An instant: seconds, or on CUDA an event of the current stream."""
 
 
 class Laps:
@@ -32,15 +33,15 @@ class Laps:
         stream = torch.cuda.current_stream() if self._cuda else None
         outer = self._open[-1][0] if self._open and self._open[-1][1] == stream else None
         self._open.append((part, stream))
-        begun = self._mark()
+        begun = self.mark()
         try:
             yield
         finally:
-            ended = self._mark()
+            ended = self.mark()
             self._open.pop()
-            self._add(part, begun, ended)
+            self.add(part, begun, ended)
             if outer is not None:
-                self._add(f"-{outer}", begun, ended)
+                self.add(f"-{outer}", begun, ended)
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each part so far; waits for the device."""
@@ -55,23 +56,16 @@ class Laps:
             if not part.startswith("-")
         }
 
-    def since(self, before: dict[str, float]) -> dict[str, float]:
-        """Return the figures of an epoch that began at the seconds `before`: "seconds_PART" and "augment_share".
-
-        The share is of the time of steps (all parts together), in [0, 1].
-        """
-        spent = {part: value - before.get(part, 0.0) for part, value in self.seconds().items()}
-        figures = {f"seconds_{part}": value for part, value in spent.items()}
-        return figures | {"augment_share": step_shares([figures]).get("augment", 0.0)}
-
-    def _mark(self) -> float | torch.cuda.Event:
+    def mark(self) -> Mark:
+        """Return this instant."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def _add(self, part: str, begun: float | torch.cuda.Event, ended: float | torch.cuda.Event) -> None:
+    def add(self, part: str, begun: Mark, ended: Mark) -> None:
+        """Count the time between two instants for `part`."""
         if isinstance(begun, float) and isinstance(ended, float):
             self._seconds[part] += ended - begun
         elif isinstance(begun, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
