@@ -45,6 +45,7 @@ suite:
     one_for_all: {attack: {attack.universal: {steps: 2}}, eps: [0.1], limit: 70}
     smooth: {certify: {sigma: 0.1, n: 20, n0: 2, alpha: 0.01}, radii: [0.05], limit: 40}
     photos: {ood: {data.photos: {size: 8, channels: 1, n: 70}}}
+    elsewhere: {data: {data.imagefolder: {path: FOLDER, channels: 1}}}
   scores: [ood.msp, ood.knn, ood.relative_mahalanobis, ood.vim]
   batch_size: 32
 gates:
@@ -108,7 +109,7 @@ def untimed(content):
 def test_records_are_those_of_one_process(folder, alone, together):
     assert together.returncode == 0, together.stderr
     one, two = Records(alone.folder), Records(folder / "two/shared")
-    assert len(one.cells()) == len(two.cells()) == 2 * 17
+    assert len(one.cells()) == len(two.cells()) == 2 * 18
     for cell, other in zip(one.cells(), two.cells(), strict=True):
         assert cell.fingerprint == other.fingerprint
         assert dict(other.metrics) == pytest.approx(dict(cell.metrics), rel=0, abs=0, nan_ok=True)
@@ -126,7 +127,7 @@ def test_figures_files_and_report_are_those_of_one_process(folder, alone, togeth
     said = json.loads(together.stdout)  # of one process: two would be no JSON
     assert said["figures"]["first"] == pytest.approx(alone.figures["first"], rel=0, abs=0, nan_ok=True)
     assert said["limits"] == alone.limits
-    assert said["busy"]["cells"] == alone.busy["cells"] == 2 * 17
+    assert said["busy"]["cells"] == alone.busy["cells"] == 2 * 18
     assert untimed(Records(one).run) == untimed(Records(two).run)
     for name in ("quarantine_test.csv", "experiment.json", "cohorts.parquet", "asked.json"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
