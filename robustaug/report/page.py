@@ -14,7 +14,7 @@ import yaml
 from robustaug import atomic
 from robustaug.evaluate import busy, summary
 from robustaug.evaluate.records import Records
-from robustaug.report import headline
+from robustaug.report import bundle, headline
 from robustaug.report.attacked import attacks, checks
 from robustaug.report.behaved import behaviour
 from robustaug.report.calibrated import calibrated
@@ -53,8 +53,6 @@ def write(folder: str | Path) -> Path:
 
 def render(view: View) -> str:
     """Return the page as text."""
-    from plotly.offline import get_plotlyjs
-
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robustaug.report", "templates"),
         autoescape=True,  # every label, class, cohort and config value is somebody's text
@@ -64,12 +62,15 @@ def render(view: View) -> str:
     )
     content = _content(view)
     drawn = ("attacks", "certified", "corruptions", "proxies", "domains", "calibration", "foreign", "cohorts", "shift")
-    plots = any(content[key] for key in (*drawn, "training"))
+    plotly = bundle.plotly() if any(content[key] for key in (*drawn, "training")) else None
+    script = _own("page.js")
+    allowed = [bundle.hash_source(script), *([plotly.source] if plotly else [])]
     return environment.get_template("page.html.j2").render(
         content,
         stylesheet=_own("style.css"),
-        script=_own("page.js"),
-        plotly=markupsafe.Markup(get_plotlyjs()) if plots else "",  # noqa: S704 (plotly's own file)
+        script=script,
+        scripts=markupsafe.Markup(" ".join(allowed)),  # noqa: S704 (base64)
+        plotly=plotly.packed if plotly else "",
     )
 
 
