@@ -22,13 +22,27 @@ def detection_interval(
 ) -> Interval:
     """Return aupr, aupr_foreign or aurc as in `ood.detection`, with its percentile bootstrap interval.
 
+    Args:
+        confidence: in (0, 1).
+        figure, known, foreign, correct, seed: as in `detection_draws`.
+    """
+    found = detection_draws(figure, known, foreign, correct, confidence, seed)
+    low, high = np.quantile(found[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(found[0]), float(low), float(high))
+
+
+def detection_draws(
+    figure: str, known: np.ndarray, foreign: np.ndarray, correct: np.ndarray, confidence: float, seed: int = 0
+) -> np.ndarray:
+    """Return (1 + R,) a figure and what it is in each of R resamples, which depend on N, M and the seed alone.
+
     Known and foreign samples are resampled each by themselves: their shares, which these figures depend on, stay.
 
     Args:
-        figure: one of the three.
+        figure: fpr95, aupr, aupr_foreign or aurc.
         known, foreign: (N,) and (M,) scores, none NaN.
         correct: (N,) bool, whether the known samples are predicted right.
-        confidence: in (0, 1).
+        confidence: of an interval from the draws, in (0, 1); R is large enough for it.
         seed: of the resamples.
     """
     distinct, at = np.unique(-np.concatenate([known, foreign]), return_inverse=True)
@@ -41,14 +55,12 @@ def detection_interval(
 
     resamples = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))  # twenty beyond each end
     step = max(1, _CHUNK_VALUES // len(at))
-    found = []
+    found = [figures(np.arange(len(known))[None], np.arange(len(foreign))[None])]
     for start in range(0, resamples, step):
         keys = Keys.of(seed, torch.arange(start, min(start + step, resamples)))
         known_rows = _rows(keys, "bootstrap.known", len(known))
         found.append(figures(known_rows, _rows(keys, "bootstrap.foreign", len(foreign))))
-    estimate = figures(np.arange(len(known))[None], np.arange(len(foreign))[None])
-    low, high = np.quantile(np.concatenate(found), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(estimate[0]), float(low), float(high))
+    return np.concatenate(found)
 
 
 def _rows(keys: Keys, use: str, n: int) -> np.ndarray:
@@ -66,13 +78,23 @@ def _counts(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> np.nda
 def _figure(figure: str, known: np.ndarray, foreign: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Return (R,) figures from counts (R, T) of known, foreign and wrongly predicted known samples."""
     match figure:
+        case "fpr95":
+            return _accepted(known, foreign)
         case "aupr":
             return _average_precision(known, foreign)
         case "aupr_foreign":
             return _average_precision(foreign[:, ::-1], known[:, ::-1])
         case "aurc":
             return _risk(known + foreign, wrong + foreign)
-    raise ValueError(f"figure must be aupr, aupr_foreign or aurc, got {figure!r}")
+    raise ValueError(f"figure must be fpr95, aupr, aupr_foreign or aurc, got {figure!r}")
+
+
+def _accepted(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
+    """Return the share of foreign samples at or above the highest score that accepts 95 % of the known ones."""
+    n = known[0].sum()
+    enough = known.cumsum(axis=1) >= max(1, math.ceil(0.95 * n - 1e-9))
+    taken = np.take_along_axis(foreign.cumsum(axis=1), enough.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return taken / foreign.sum(axis=1)
 
 
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def auroc_interval(higher: Any, lower: Any, confidence: float = 0.95) -> Interva
     a, b = _outcomes("higher", higher), _outcomes("lower", lower)
     if min(len(a), len(b)) < 2:
         raise ValueError(f"needs at least two scores of either kind, got {len(a)} and {len(b)}")
-    above, below = _share_below(a, b), 1 - _share_below(b, a)
+    above, below = placements(a, b)
     deviation = math.sqrt(above.var(ddof=1) / len(a) + below.var(ddof=1) / len(b))
     half = float(ndtri(0.5 + _level(confidence) / 2)) * deviation
     estimate = float(above.mean())
@@ -276,6 +276,14 @@ def holm(p_values: Any) -> np.ndarray:
     out = np.empty_like(p)
     out[order] = corrected
     return out
+
+
+def placements(higher: np.ndarray, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each of (N,) scores the share of the (M,) others below it, and for each of these that above it.
+
+    Ties count half. The mean of either is the AUROC.
+    """
+    return _share_below(higher, lower), 1 - _share_below(lower, higher)
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:

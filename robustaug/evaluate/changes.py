@@ -1,0 +1,315 @@
+"""How every figure that gates can name changes from a previous version, from the records of both.
+
+Only what both were measured on counts: cells of the same scenario, severity and seed, and in them the same samples.
+
+Legend: N samples, C cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import softmax
+
+from robustaug.evaluate import paired, summary
+from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.cohorts import metadata
+from robustaug.evaluate.detection import detection_draws
+from robustaug.evaluate.intervals import intervals
+from robustaug.evaluate.metrics import NAMED_COHORT
+from robustaug.evaluate.paired import Change, Drawn, Resamples
+from robustaug.evaluate.records import Cell, Records
+from robustaug.trust.ood.figures import FIGURES
+
+_Key = tuple[str, str, float, int]
+
+
+class Side(NamedTuple):
+    """One of the two models."""
+
+    records: Records
+    model: str
+
+
+class Pair(NamedTuple):
+    """A cell of model a and the same one of model b."""
+
+    a: Cell
+    b: Cell
+
+
+def changes(a: Side, b: Side, names: Iterable[str], confidence: float) -> dict[str, Change]:
+    """Return how the figures `names` of `summary.figures` change from model a to model b.
+
+    Shares over the same samples as in `paired.share_change`; other means, calibration errors and least shares from a
+    paired bootstrap; AUROC as DeLong's for correlated curves. The rest, among them whatever an attack decided the
+    number of samples of, from an interval of each model's own. A figure that one of them lacks is absent, and one that
+    has no interval has no doubt, as in `gates.check_gates`.
+
+    Args:
+        confidence: of each interval, in (0, 1).
+
+    Raises:
+        ValueError: the runs used different test data.
+    """
+    check_same_data(a.records, b.records)
+    found = Pairing(a, b, confidence)
+    made = {name: found.of(name) for name in dict.fromkeys(names)}
+    return {name: change for name, change in made.items() if change is not None}
+
+
+def check_same_data(a: Records, b: Records) -> None:
+    """Refuse to pair samples of different test data.
+
+    Raises:
+        ValueError: says so.
+    """
+    data_a, data_b = (r.run.get("data", {}).get("fingerprint") for r in (a, b))
+    if data_a != data_b:
+        raise ValueError("the two runs measured different test data, so their samples cannot be paired")
+
+
+class Pairing:
+    """The cells that two models share, and how each figure's change comes from them."""
+
+    def __init__(self, a: Side, b: Side, confidence: float) -> None:
+        self.a, self.b, self.confidence = a, b, confidence
+        self.resamples = Resamples(confidence)
+        ours, theirs = ({_key(c): c for c in side.records.cells(model=side.model)} for side in (a, b))
+        self.pairs = [Pair(cell, theirs[key]) for key, cell in ours.items() if key in theirs]
+
+    def of(self, name: str) -> Change | None:
+        """Return the change of one figure, None where one of the models lacks it."""
+        if not all(name in figures for figures in self._figures):
+            return None
+        if self.pairs and all(pair.a.fingerprint == pair.b.fingerprint for pair in self.pairs):
+            return paired.SAME
+        for made in (self._share, self._calibrated, self._least, self._foreign):
+            change = made(name)
+            if change is not None:
+                return change if np.isfinite(change.value) else self._apart(name)
+        return self._apart(name)
+
+    @cached_property
+    def _figures(self) -> list[dict[str, float]]:
+        return [summary.figures(*side) for side in (self.a, self.b)]
+
+    def kind(self, *kinds: str) -> list[Pair]:
+        """Return the pairs of these kinds that measured a number of samples fixed beforehand."""
+        return [pair for pair in self.pairs if pair.a.kind in kinds and not _stopped(pair)]
+
+    def aligned(self, pair: Pair, *columns: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Return the indices of shared samples, (N,), and of each model the columns of these samples."""
+        read = ["index", *columns]
+        x, y = self.a.records.samples(pair.a, read), self.b.records.samples(pair.b, read)
+        index, at_x, at_y = np.intersect1d(x["index"], y["index"], return_indices=True)
+        return index, [x[c][at_x] for c in columns], [y[c][at_y] for c in columns]
+
+    def _share(self, name: str) -> Change | None:
+        """Return the change of a mean over samples: of a share, or of a loss, a size or a radius."""
+        for pairs, figure, column in self._means(name):
+            if pairs:
+                sign = -1.0 if figure == "mean_corruption_error" else 1.0
+                index, a, b = self._by_sample(pairs, column)
+                if not len(index) or not np.isfinite([a, b]).all():
+                    return None
+                if column in ("correct", "covered", "abstained"):
+                    return paired.share_change(sign * (b - a), self.confidence)
+                drawn = (self.resamples.mean(index, values) for values in (a, b))
+                return paired.between(*drawn, self.confidence)
+        return None
+
+    def _means(self, name: str) -> Iterable[tuple[list[Pair], str, str]]:
+        """Yield pairs of cells, a figure and its column in the records, for each reading of the name."""
+        graded = self.kind("operator")
+        yield self.kind("clean") if name == "clean_accuracy" else [], name, "correct"
+        yield graded if name in ("corruption_accuracy", "mean_corruption_error") else [], name, "correct"
+        yield [pair for pair in graded if pair.a.scenario == name], name, "correct"
+        named = summary.attack_figure
+        budgeted = self.kind("attack", "certified")
+        yield [pair for pair in budgeted if named(pair.a.scenario, pair.a.severity) == name], name, "correct"
+        for figure, column in (("coverage", "covered"), ("set_size", "set_size"), ("nll", "nll"), ("brier", "brier")):
+            yield self.kind("clean") if name == figure else [], figure, column
+            yield [p for p in graded if name in (f"corruption_{figure}", f"{p.a.scenario}_{figure}")], figure, column
+        smoothed = self.kind("smoothed")
+        for figure, column in (("accuracy", "correct"), ("abstained", "abstained"), ("mean_radius", "radius")):
+            yield [pair for pair in smoothed if name == f"{pair.a.scenario}_{figure}"], figure, column
+
+    def _by_sample(self, pairs: list[Pair], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return sample indices (N,) and what each adds to the mean over cells of either model: (N,) and (N,)."""
+        read = {"abstained": ["prediction"], "radius": ["radius", "correct"]}.get(column, [column])
+        aligned = [self.aligned(pair, *read) for pair in pairs]
+        rows, at = np.unique(np.concatenate([index for index, _, _ in aligned]), return_inverse=True)
+        scale = [
+            np.full(len(index), weight * len(rows) / max(len(index), 1))
+            for weight, (index, _, _) in zip(_weights(pairs), aligned, strict=True)
+        ]
+        sums = []
+        for side in (1, 2):
+            values = np.concatenate([_column(column, one[side]) for one in aligned])
+            sums.append(np.bincount(at, values * np.concatenate(scale), len(rows)))
+        return rows, sums[0], sums[1]
+
+    def _calibrated(self, name: str) -> Change | None:
+        """Return the change of a calibration error, or of a loss after scaling."""
+        clean, graded = self.kind("clean"), self.kind("operator")
+        if clean and name.endswith("_scaled") and name != "classwise_ece_scaled":
+            index, a, b = self.aligned(clean[0], "logits", "label")
+            cells = clean[0].a, clean[0].b
+            drawn = [self._scaled(name, index, *x, c) for x, c in zip((a, b), cells, strict=True)]
+            return None if None in drawn else paired.between(*drawn, self.confidence)  # type: ignore[arg-type]
+        pairs = clean if name == "ece" else []
+        pairs = pairs or [p for p in graded if name in ("corruption_ece", f"{p.a.scenario}_ece")]
+        return self.ece(pairs) if pairs else None
+
+    def ece(self, pairs: list[Pair]) -> Change | None:
+        """Return the change of the calibration error, the mean over cells."""
+        sides: list[list[Drawn]] = [[], []]
+        for pair in pairs:
+            index, *found = self.aligned(pair, "confidence", "correct")
+            for side, (confidence, correct) in zip(sides, found, strict=True):
+                if not len(index) or not np.isfinite(confidence).all():
+                    return None
+                side.append(self.resamples.ece(index, confidence, correct))
+        return paired.between(*(_weighted(side, _weights(pairs)) for side in sides), self.confidence)
+
+    def _scaled(self, name: str, index: np.ndarray, logits: Any, label: Any, cell: Cell) -> Drawn | None:
+        p = softmax(logits.astype(np.float64) / cell.metrics.get("temperature", np.nan), axis=1)
+        if not np.isfinite(p).all():
+            return None
+        right = p[np.arange(len(label)), label]
+        if name == "ece_scaled":
+            return self.resamples.ece(index, p.max(axis=1), p.argmax(axis=1) == label)
+        return self.resamples.mean(
+            index, -np.log(right) if name == "nll_scaled" else (p**2).sum(axis=1) - 2 * right + 1
+        )
+
+    def _least(self, name: str) -> Change | None:
+        """Return the change of the least of several shares: over attacks, certificates or cohorts."""
+        kinds = {"worst_cohort_accuracy": "clean", "worst_cohort_shifted_accuracy": "operator"}
+        if kind := kinds.get(name):
+            return self.worst_cohort(self.kind(kind))
+        kinds = {"robust_accuracy": "attack", "certified_accuracy": "certified"}
+        if name not in kinds or any(_stopped(pair) for pair in self.pairs if pair.a.kind == kinds[name]):
+            return None
+        pairs = self.kind(kinds[name])
+        largest = {pair.a.scenario: pair.a.severity for pair in sorted(pairs, key=lambda pair: pair.a.severity)}
+        at_largest = [pair for pair in pairs if pair.a.severity == largest[pair.a.scenario]]
+        return self._least_of([(pair, [*largest].index(pair.a.scenario), None) for pair in at_largest])
+
+    def worst_cohort(self, pairs: list[Pair]) -> Change | None:
+        """Return the change of the least accuracy over cohorts large enough to name, on these cells."""
+        known = metadata(self.b.records)
+        if known is None:
+            return None
+        parts, shares = [], 0
+        conditions = list(dict.fromkeys((pair.a.scenario, pair.a.severity) for pair in pairs))
+        for grouping in known.columns.values():
+            for condition in conditions:
+                parts += [
+                    (pair, shares, grouping.at) for pair in pairs if (pair.a.scenario, pair.a.severity) == condition
+                ]
+                shares += len(grouping.names)
+        return self._least_of(parts, known.rows)
+
+    def _least_of(self, parts: list[tuple[Pair, int, np.ndarray | None]], rows: Any = None) -> Change | None:
+        """Return the change of the least share.
+
+        Args:
+            parts: pairs, the number of their first share and, by row of the metadata, which after it each sample is in.
+        """
+        found = []
+        read = {pair.a.id: self.aligned(pair, "correct") for pair in {pair.a.id: pair for pair, _, _ in parts}.values()}
+        for pair, first, group in parts:
+            index, [a], [b] = read[pair.a.id]
+            found.append((index, first + (0 if group is None else group[rows(index)]) + np.zeros(len(index), int), a, b))
+        if not found:
+            return None
+        index, at, a, b = (np.concatenate(column) for column in zip(*found, strict=True))
+        samples = np.unique(np.stack([at, index]), axis=1)[0]  # seeds of a sample count once
+        large = np.bincount(samples, minlength=at.max() + 1) >= (1 if rows is None else NAMED_COHORT)
+        kept = large[at]
+        if not kept.any():
+            return None
+        place, cells = np.cumsum(large) - 1, int(large.sum())
+        drawn = [self.resamples.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b)]
+        smallest = int(np.bincount(samples)[np.flatnonzero(large)].min())
+        return paired.between(*drawn, self.confidence, paired.least_reach(smallest, self.confidence))
+
+    def _foreign(self, name: str) -> Change | None:
+        pairs = self.kind("ood")
+        for figure in FIGURES:
+            if not name.endswith(f"_{figure}"):
+                continue
+            wanted = name.removesuffix(f"_{figure}")
+            chosen: list[tuple[Pair, str]] = []
+            for pair in pairs:
+                every = [key.removesuffix(f"_{figure}") for key in pair.a.metrics if key.endswith(f"_{figure}")]
+                both = [score for score in every if f"{score}_{figure}" in pair.b.metrics]
+                chosen += [(pair, score) for score in both if wanted == f"{pair.a.scenario}_{score}"]
+                if wanted == "ood" and both:
+                    chosen.append((pair, summary.named_score(both)))
+            made = [self.detected(pair, score, figure) for pair, score in chosen]
+            if made and None not in made:
+                return paired.mean_of(made)  # type: ignore[arg-type]
+        return None
+
+    def detected(self, pair: Pair, score: str, figure: str) -> Change | None:
+        """Return the change of how well a score tells foreign data apart."""
+        column, [clean] = f"score_{score}", self.kind("clean") or [None]
+        if clean is None:
+            return None
+        _, *known = self.aligned(clean, column, "correct")
+        _, *foreign = self.aligned(pair, column)
+        scores = [[side[0] for side in sides] for sides in (known, foreign)]
+        if any(not np.isfinite(one).all() or len(one) < 2 for side in scores for one in side):
+            return None
+        if figure == "auroc":
+            return paired.auroc_change(*(tuple(side) for side in scores), self.confidence)  # type: ignore[arg-type]
+        drawn = [
+            detection_draws(figure, k, f, right, self.confidence)
+            for k, f, (_, right) in zip(*scores, known, strict=True)
+        ]
+        floor = paired.least_reach(min(len(one) for side in scores for one in side), self.confidence)
+        return paired.between(*(Drawn(float(one[0]), one[1:]) for one in drawn), self.confidence, floor)
+
+    def _apart(self, name: str) -> Change:
+        half = 1 - (1 - self.confidence) / 2
+        points = [(figures[name],) * 3 for figures in self._figures]
+        own = [
+            intervals(*side, [name], half).get(name, point)
+            for side, point in zip((self.a, self.b), points, strict=True)
+        ]
+        return paired.apart(*(tuple(one) for one in own))  # type: ignore[arg-type]
+
+
+def _key(cell: Cell) -> _Key:
+    return cell.kind, cell.scenario, cell.severity, cell.seed
+
+
+def _stopped(pair: Pair) -> bool:
+    """Whether an attack decided itself how many samples it came to."""
+    return any("asked" in cell.metrics for cell in pair)
+
+
+def _column(name: str, read: list[np.ndarray]) -> np.ndarray:
+    if name == "abstained":
+        return (read[0] == ABSTAIN).astype(np.float64)
+    return np.prod(read, axis=0, dtype=np.float64)
+
+
+def _weights(pairs: list[Pair]) -> np.ndarray:
+    """Return weights of sum 1: operators count alike, in each its severities, in each of these its seeds."""
+    seeds = Counter((pair.a.scenario, pair.a.severity) for pair in pairs)
+    severities = Counter(scenario for scenario, _ in seeds)
+    each = [1 / (severities[pair.a.scenario] * seeds[pair.a.scenario, pair.a.severity]) for pair in pairs]
+    return np.array(each) / sum(each)
+
+
+def _weighted(side: list[Drawn], weights: np.ndarray) -> Drawn:
+    estimate = float(weights @ [one.estimate for one in side])
+    return Drawn(estimate, weights @ np.stack([one.draws for one in side]))

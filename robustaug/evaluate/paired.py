@@ -1,0 +1,182 @@
+"""How a figure changes from one model to another on the same samples, with an interval that pairing makes short.
+
+Samples that are easy or hard for both models widen nothing. Shares have a normal interval that counts what was never
+seen; other figures come from a Bayesian bootstrap (Rubin 1981) of groups of samples that weighs both models alike, so
+that a million samples cost what a hundred do.
+
+Legend: N samples, G groups, R resamples, C shares; a and b are the two models, a change is b's figure less a's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+
+from robustaug.evaluate.statistics import placements
+from robustaug.rng import Keys
+
+_GROUPS = 256
+_RESAMPLES = 2_000
+
+
+class Change(NamedTuple):
+    """A figure of model b less that of model a.
+
+    Attributes:
+        value, low, high: with its interval.
+        p_value: of no change, two-sided, from the normal law.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+SAME = Change(0.0, 0.0, 0.0, 1.0)
+"""The change of a model from itself, which is beyond doubt."""
+
+
+class Drawn(NamedTuple):
+    """A figure and what resamples, (R,), make of it; those of two models belong together one by one."""
+
+    estimate: float
+    draws: np.ndarray
+
+
+class Resamples:
+    """Weights of groups of samples, the same wherever the same samples are.
+
+    Args:
+        confidence: of the intervals to come: enough resamples are drawn for it.
+        seed: of the groups and weights.
+    """
+
+    def __init__(self, confidence: float, seed: int = 0) -> None:
+        self._seed = seed
+        resamples = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))
+        uniform = Keys.of(seed, resamples).fold("paired.weights").uniform(_GROUPS).double()
+        self.weights = -torch.log1p(-uniform).numpy()
+
+    def sums(self, index: np.ndarray, at: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
+        """Return (1 + R, C) sums of values in each cell, as measured first and then as weighed.
+
+        Args:
+            index: (N,) int64, which samples these are.
+            at: (N,) int64, the cell of each, in [0, C).
+            values: (N,) float64.
+            cells: C.
+        """
+        words = Keys.of(self._seed, torch.from_numpy(np.asarray(index, dtype=np.int64))).fold("paired.groups").bits()
+        group = ((words[:, 0] * _GROUPS) >> 32).numpy()
+        table = np.bincount(group * cells + at, values, _GROUPS * cells).reshape(_GROUPS, cells)
+        return np.concatenate([table.sum(axis=0, keepdims=True), self.weights @ table])
+
+    def mean(self, index: np.ndarray, values: np.ndarray) -> Drawn:
+        """Return the mean of values (N,)."""
+        one = np.zeros(len(index), dtype=np.int64)
+        return _drawn(self.sums(index, one, values, 1)[:, 0] / self.sums(index, one, np.ones(len(index)), 1)[:, 0])
+
+    def least_share(self, index: np.ndarray, at: np.ndarray, hits: np.ndarray, cells: int) -> Drawn:
+        """Return the least over cells of the mean of hits (N,) in it; arguments as in `sums`, no cell is empty."""
+        sizes = self.sums(index, at, np.ones(len(at)), cells)
+        # a resample of no weight at all in a cell says nothing of it
+        return _drawn((self.sums(index, at, hits, cells) / np.maximum(sizes, 1e-300)).min(axis=1))
+
+    def ece(self, index: np.ndarray, confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Drawn:
+        """Return the calibration error over bins of equal width, as `calibration.ece_from_confidence`."""
+        at = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+        gaps = np.abs(self.sums(index, at, correct - confidence, bins)).sum(axis=1)
+        return _drawn(gaps / self.sums(index, np.zeros_like(at), np.ones(len(at)), 1)[:, 0])
+
+
+def between(a: Drawn, b: Drawn, confidence: float, floor: float = 0.0) -> Change:
+    """Return the change from a to b: the true one is no further from the measured one than a resample's mostly is.
+
+    Figures such as calibration errors lean to one side by chance, in resamples more than in what was measured; the
+    reach counts how far they move, bias and all, to both sides.
+
+    Args:
+        confidence: in (0, 1).
+        floor: the least reach, for figures of which resamples may know no doubt.
+    """
+    value = b.estimate - a.estimate
+    moved = b.draws - a.draws - value
+    reach = max(float(np.quantile(np.abs(moved), confidence)), floor)
+    return _change(value, reach, max(float(moved.std()), floor / _z(confidence)))
+
+
+def share_change(differences: Any, confidence: float) -> Change:
+    """Return the mean difference of outcomes in [0, 1] with its interval.
+
+    Half a sample is added to each of the four ways in which two models may be right and wrong, so that what was never
+    seen is not held impossible; the normal interval then holds its level (Agresti and Min 2005, section 3). It is
+    centred on the measured difference.
+
+    Args:
+        differences: (N,) of b less a, in [-1, 1]; over several conditions their mean by sample.
+        confidence: in (0, 1).
+
+    >>> change = share_change([0, 0, 0, 0, 1, -1, 1, 0], 0.95)
+    >>> round(change.value, 3), round(change.low, 3), round(change.high, 3)
+    (0.125, -0.264, 0.514)
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    n = len(d) + 2
+    variance = (float((d**2).sum()) + 1) / n - (float(d.sum()) / n) ** 2
+    deviation = math.sqrt(variance / n)
+    return _change(float(d.mean()), _z(confidence) * deviation, deviation)
+
+
+def least_reach(n: int, confidence: float) -> float:
+    """Return how much a share of n samples is in doubt where the two models were never seen to differ."""
+    return _z(confidence) / (n + 2)
+
+
+def auroc_change(
+    known: tuple[np.ndarray, np.ndarray], foreign: tuple[np.ndarray, np.ndarray], confidence: float
+) -> Change:
+    """Return the change of AUROC on the same known and foreign samples (DeLong et al. 1988, for correlated curves).
+
+    Args:
+        known, foreign: scores (N,) and (M,) of a and of b, at least two each, finite.
+    """
+    above, below = zip(*(placements(k, f) for k, f in zip(known, foreign, strict=True)), strict=True)
+    up, down = above[1] - above[0], below[1] - below[0]
+    floor = 1 / (min(len(up), len(down)) + 2)
+    deviation = max(math.sqrt(up.var(ddof=1) / len(up) + down.var(ddof=1) / len(down)), floor)
+    return _change(float(up.mean()), _z(confidence) * deviation, deviation)
+
+
+def apart(a: tuple[float, float, float], b: tuple[float, float, float]) -> Change:
+    """Return the change between two figures from intervals of their own, (estimate, low, high) each.
+
+    Where each holds with 1 - alpha / 2, theirs holds with 1 - alpha, however they depend on each other.
+    """
+    value, low, high = b[0] - a[0], b[1] - a[2], b[2] - a[1]
+    return Change(value, low, high, math.nan)
+
+
+def mean_of(changes: list[Change]) -> Change:
+    """Return the mean of several changes: its ends are at most as far away as the means of theirs."""
+    if len(changes) == 1:
+        return changes[0]
+    value, low, high = (float(np.mean(ends)) for ends in list(zip(*changes, strict=True))[:3])
+    return Change(value, low, high, math.nan)
+
+
+def _drawn(values: np.ndarray) -> Drawn:
+    return Drawn(float(values[0]), values[1:])
+
+
+def _change(value: float, reach: float, deviation: float) -> Change:
+    p = 1.0 if value == 0 else float(2 * ndtr(-abs(value) / deviation)) if deviation else 0.0
+    return Change(value, value - reach, value + reach, p)
+
+
+def _z(confidence: float) -> float:
+    return float(ndtri(0.5 + confidence / 2))
