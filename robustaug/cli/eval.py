@@ -23,6 +23,10 @@ def evaluate(
     gate: Annotated[
         list[str] | None, typer.Option(help="A limit, such as min_robust_accuracy=0.4; repeatable.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="The previous version, RUN or RUN:MODEL, for gates such as max_drop_clean_accuracy=0.01."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Names the run folder.")] = "eval",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
@@ -59,6 +63,7 @@ def evaluate(
             }
         },
         "suite": str(suite.resolve()),
+        "against": against,
         "gates": {"model": {}},
         "device": device,
     }

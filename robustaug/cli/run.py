@@ -13,6 +13,9 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, such as name=second models.robust.train=mine.yaml")
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The previous version, RUN or RUN:MODEL; as against=... in the YAML.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set an earlier run of this name aside and start anew.")
@@ -26,6 +29,7 @@ def run(
     from robustaug import experiment
     from robustaug.cli import outcome
 
-    plan = experiment.read_plan(config, overrides or [])
-    command = " ".join(["robustaug run", str(config), *(overrides or [])])
+    given = [*(overrides or []), *([] if against is None else [f"against={against}"])]
+    plan = experiment.read_plan(config, given)
+    command = " ".join(["robustaug run", str(config), *given])
     outcome.carry_out(plan, runs / plan.experiment.name, command, fresh, as_json)

@@ -20,7 +20,7 @@ def slices(
     """Name the slices of clean data, by up to three metadata values, whose error rate is higher than the rest's."""
     import json
 
-    from robustaug.cli.compare import open_model
+    from robustaug.evaluate.compare import open_model
     from robustaug.evaluate.slices import of_run
 
     records, model = open_model(run)

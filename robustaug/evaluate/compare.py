@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +50,8 @@ def compare(records_a: Records, model_a: str, records_b: Records, model_b: str) 
         ValueError: a model has no records, the runs used different test data, or no cell is shared.
     """
     cells_a, cells_b = _by_condition(records_a, model_a), _by_condition(records_b, model_b)
-    data_a, data_b = (r.run.get("data", {}).get("fingerprint") for r in (records_a, records_b))
-    if data_a != data_b:
-        raise ValueError("the two runs measured different test data, so their samples cannot be paired")
-    shared = [key for key in cells_a if key in cells_b and _same_samples(records_a, records_b, cells_a[key])]
+    check_same_data(records_a, records_b)
+    shared = [key for key in cells_a if key in cells_b and same_samples(records_a, records_b, cells_a[key])]
     if not shared:
         raise ValueError(f"{model_a!r} and {model_b!r} share no scenario")
     raw = [_pair(records_a, cells_a[key], records_b, cells_b[key]) for key in shared]
@@ -60,12 +59,42 @@ def compare(records_a: Records, model_a: str, records_b: Records, model_b: str) 
     return [row._replace(p_holm=float(p)) for row, p in zip(raw, corrected, strict=True)]
 
 
-def _same_samples(records_a: Records, records_b: Records, cell: Cell) -> bool:
+def same_samples(records_a: Records, records_b: Records, cell: Cell) -> bool:
     """Whether a cell's samples are the test data's, or of other data that is the same in both runs."""
     known = [
         records.run.get("proxies", {}).get(cell.scenario, {}).get("fingerprint") for records in (records_a, records_b)
     ]
     return cell.kind != "data" or known[0] == known[1]
+
+
+def check_same_data(a: Records, b: Records) -> None:
+    """Refuse to pair samples of different test data.
+
+    Raises:
+        ValueError: says so.
+    """
+    data_a, data_b = (r.run.get("data", {}).get("fingerprint") for r in (a, b))
+    if a.folder.resolve() != b.folder.resolve() and data_a != data_b:
+        raise ValueError("the two runs measured different test data, so their samples cannot be paired")
+
+
+def open_model(text: str) -> tuple[Records, str]:
+    """Read `folder` or `folder:model`; a folder's own colon wins over the separator.
+
+    Raises:
+        FileNotFoundError: no records are there.
+        ValueError: several models are, and none is named.
+    """
+    folder, _, model = (text, "", "") if Path(text).is_dir() else text.rpartition(":")
+    folder, model = (folder, model) if folder else (text, "")
+    records = Records(folder)
+    models = sorted({cell.model for cell in records.cells()})
+    if model:
+        return records, model  # an unknown one is refused where the records are compared
+    if len(models) != 1:
+        choices = ", ".join(f"{folder}:{name}" for name in models) or "none: nothing was measured"
+        raise ValueError(f"{folder} holds {len(models)} models; name one ({choices})")
+    return records, models[0]
 
 
 def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], Cell]:

@@ -52,6 +52,11 @@ _SHARES = (
     "opportunity_difference",
     "disparate_impact",
 )  # names that end so lie in [0, 1]
+_ERRORS = (
+    *("error", "ece", "ece_scaled", "nll", "nll_scaled", "brier", "brier_scaled", "fpr95", "aurc", "abstained"),
+    *("set_size", "parity_difference", "odds_difference", "opportunity_difference"),
+)  # names that end so are the better the lower
+_GOODS = ("accuracy", "auroc", "aupr", "aupr_foreign", "coverage", "disparate_impact", "median_norm", "mean_radius")
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 
 
@@ -116,6 +121,40 @@ def split_name(name: str) -> tuple[str, str]:
     return side, figure
 
 
+class Change(NamedTuple):
+    """A change that a gate limits: "drop" or "rise", and of which figure."""
+
+    kind: str
+    figure: str
+
+
+def change_of(figure: str, known: Collection[str]) -> Change | None:
+    """Return the change that a gate's figure speaks of, None of one that is a figure itself.
+
+    >>> change_of("drop_clean_accuracy", ["clean_accuracy"])
+    Change(kind='drop', figure='clean_accuracy')
+    >>> change_of("drop_words", ["drop_words"])
+    """
+    kind, _, base = figure.partition("_")
+    names = {*FIGURES, *known}
+    return Change(kind, base) if figure not in names and kind in ("drop", "rise") and base in names else None
+
+
+def is_error(figure: str) -> bool:
+    """Whether a figure is the better the lower.
+
+    >>> is_error("gaussian_noise_ece"), is_error("clean_accuracy")
+    (True, False)
+    """
+    return figure.endswith(_ERRORS)
+
+
+def changes_of(limits: Mapping[str, float], known: Collection[str]) -> dict[str, Change]:
+    """Return the changes that the gates ask for, by the figure that they name, such as "drop_clean_accuracy"."""
+    asked = {figure: change_of(figure, known) for _, figure in map(split_name, limits)}
+    return {figure: change for figure, change in asked.items() if change is not None}
+
+
 def check_limits(limits: Mapping[str, float]) -> Mapping[str, float]:
     """Return the limits if each can be read and can fail; figures of a run are not needed for this.
 
@@ -125,11 +164,12 @@ def check_limits(limits: Mapping[str, float]) -> Mapping[str, float]:
     """
     for name, limit in limits.items():
         side, figure = split_name(name)
+        range_ = "is at most 1" if figure.startswith(("drop_", "rise_")) else "lies in [0, 1]"
         if not math.isfinite(limit):
             raise ValueError(f"{name}: the limit must be finite, got {limit}")
         if figure.endswith(_SHARES) and ((side == "max" and limit > 1) or (side == "min" and limit < 0)):
             hint = f"; write {limit / 100:g} for {limit:g} %" if 1 < limit <= 100 else ""
-            raise ValueError(f"{name}: {figure} lies in [0, 1], so a limit of {limit:g} can never fail{hint}")
+            raise ValueError(f"{name}: {figure} {range_}, so a limit of {limit:g} can never fail{hint}")
     return limits
 
 
@@ -143,10 +183,25 @@ def check_figures(limits: Mapping[str, float], known: Collection[str]) -> None:
         ValueError: every unknown figure with the nearest names, and the list of known ones.
     """
     names = sorted({*FIGURES, *known})
-    unknown = [(gate, split_name(gate)[1]) for gate in limits if split_name(gate)[1] not in names]
+    changes = changes_of(limits, names)
+    unknown = [(gate, f) for gate in limits if (f := split_name(gate)[1]) not in names and f not in changes]
     if unknown:
         each = [f"{gate}: unknown figure {figure!r}{did_you_mean(figure, names)}" for gate, figure in unknown]
         raise ValueError("\n".join([*each, f"known figures: {', '.join(names)}"]))
+    for gate in limits:
+        side, figure = split_name(gate)
+        if (change := changes.get(figure)) is not None:
+            _check_change(gate, side, change)
+
+
+def _check_change(gate: str, side: str, change: Change) -> None:
+    kind, figure = change
+    if side == "min":
+        raise ValueError(f"{gate}: a change for the worse has a greatest value; write max_{kind}_{figure}")
+    if kind == "drop" and is_error(figure):
+        raise ValueError(f"{gate}: {figure} is the better the lower; write max_rise_{figure}")
+    if kind == "rise" and figure.endswith(_GOODS) and not is_error(figure):
+        raise ValueError(f"{gate}: {figure} is the better the higher; write max_drop_{figure}")
 
 
 def check_gates(
@@ -158,7 +213,7 @@ def check_gates(
 
     Args:
         limits: `min_<figure>` or `max_<figure>` -> limit.
-        figures: of one model, such as `summary.figures` returns.
+        figures: of one model, such as `summary.figures` returns, and changes by the names of `changes_of`.
         intervals: of the same, such as `intervals.intervals` returns at `confidence_of_each`; a figure that has none is
             taken as it is.
 
@@ -177,7 +232,8 @@ def _check(name: str, limit: float, figures: Mapping[str, float], intervals: Map
     side, figure = split_name(name)
     value = figures.get(figure)
     if value is None or math.isnan(value):
-        why = "was not measured" if value is None else "is not a number (NaN)"
+        changed = change_of(figure, figures.keys()) is not None
+        why = "is not a number (NaN)" if value is not None else "was not measured" + " of both" * changed
         return GateResult(name, figure, limit, None, None, None, Verdict.FAIL, f"{name}: {figure} {why}")
     _, low, high = intervals.get(figure, (value, value, value))
     least, most = (low, high) if side == "min" else (-high, -low)

@@ -28,13 +28,16 @@ class Change(NamedTuple):
 
     Attributes:
         value, low, high: with its interval.
-        p_value: of no change, two-sided, from the normal law.
+        p_value: of no change, two-sided, from the normal law; NaN where each model has an interval of its own.
+        a, b: the two figures; NaN where only differences are known.
     """
 
     value: float
     low: float
     high: float
     p_value: float
+    a: float = math.nan
+    b: float = math.nan
 
 
 SAME = Change(0.0, 0.0, 0.0, 1.0)
@@ -107,7 +110,8 @@ def between(a: Drawn, b: Drawn, confidence: float, floor: float = 0.0) -> Change
     value = b.estimate - a.estimate
     moved = b.draws - a.draws - value
     reach = max(float(np.quantile(np.abs(moved), confidence)), floor)
-    return _change(value, reach, max(float(moved.std()), floor / _z(confidence)))
+    change = _change(value, reach, max(float(moved.std()), floor / _z(confidence)))
+    return change._replace(a=a.estimate, b=b.estimate)
 
 
 def share_change(differences: Any, confidence: float) -> Change:
@@ -149,7 +153,8 @@ def auroc_change(
     up, down = above[1] - above[0], below[1] - below[0]
     floor = 1 / (min(len(up), len(down)) + 2)
     deviation = max(math.sqrt(up.var(ddof=1) / len(up) + down.var(ddof=1) / len(down)), floor)
-    return _change(float(up.mean()), _z(confidence) * deviation, deviation)
+    change = _change(float(up.mean()), _z(confidence) * deviation, deviation)
+    return change._replace(a=float(above[0].mean()), b=float(above[1].mean()))
 
 
 def apart(a: tuple[float, float, float], b: tuple[float, float, float]) -> Change:

@@ -19,8 +19,8 @@ _JUDGING = ("protected", "positive", "domains", "errors_against", "effective_rob
 def claim(plan: Plan, folder: Path) -> None:
     """Write experiment.json, or refuse a folder in which another experiment ran: old records must not mix."""
     path = folder / "experiment.json"
-    # what judges what is on record, such as gates and the baseline, may change without measuring anew
-    dumped = {key: value for key, value in dump(plan).items() if key not in ("gates", "baseline")}
+    # what judges what is on record, such as gates and previous versions, may change without measuring anew
+    dumped = {key: value for key, value in dump(plan).items() if key not in ("gates", "baseline", "against")}
     dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in _JUDGING}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))

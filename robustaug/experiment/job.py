@@ -19,9 +19,12 @@ from robustaug import launch, registry
 from robustaug.data.opening import open_source
 from robustaug.evaluate import left_out, summary
 from robustaug.evaluate.busy import Busy
+from robustaug.evaluate.changes import Side, changes
 from robustaug.evaluate.gates import (
+    Change,
     GateResult,
     Verdict,
+    changes_of,
     check_gates,
     confidence_of_each,
     overall,
@@ -33,6 +36,8 @@ from robustaug.evaluate.left_out import put_together
 from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
+from robustaug.evaluate.statistics import Interval
+from robustaug.experiment import previous
 from robustaug.experiment.folder import claim, describe_data, dump, write_quarantine
 from robustaug.experiment.leave_one_out import data_of_folds
 from robustaug.experiment.models import Progress, load_model, obtain, train_all
@@ -104,6 +109,7 @@ def _run(
     data = _with_folds(plan, data)
     check_suite(plan.suite, data.test)
     proxies = {name: describe_data(source) for name, source in proxy_sources(plan.suite, data.test).items()}
+    previous.find(experiment, data.test)
     stored = {name: load_model(source) for name, source in experiment.models.items() if name not in plan.recipes}
     trained = {**trained, **train_all(plan, folder, device, progress, [*trained])}
     obtained = {
@@ -142,30 +148,31 @@ def _written(
     limits = limits + write_quarantine(records.folder, data)
     busy = busy or records.run.get("busy") or {}  # of what was measured last
     figures = {name: summary.figures(records, name) for name in described}
-    gates = judge(records, experiment.gates, figures)
-    records.write_run(
-        {
-            "name": experiment.name,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": command,
-            "config": dump(plan),
-            "models": described,
-            "baseline": experiment.baseline or next(iter(described)),
-            "data": describe_data(data.test),
-            "proxies": proxies,
-            "versions": {
-                "robustaug": robustaug.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
-            "busy": busy,
-            "seed": experiment.seed,
-            "limits": limits + _standing_limits(plan),
-            "figures": {name: nan_to_null(found) for name, found in figures.items()},
-            "gates": [g._asdict() | {"model": name} for name, results in gates.items() for g in results],
-        }
-    )
+    before = previous.find(experiment, data.test)
+    said = {
+        "name": experiment.name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "config": dump(plan),
+        "models": described,
+        "baseline": experiment.first(),
+        "data": describe_data(data.test),
+        "proxies": proxies,
+        "versions": {
+            "robustaug": robustaug.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {"device": device_name(device), "threads": torch.get_num_threads(), "cpu": _processor()},
+        "busy": busy,
+        "seed": experiment.seed,
+        "limits": limits + _standing_limits(plan),
+        "figures": {name: nan_to_null(found) for name, found in figures.items()},
+    }
+    records.write_run(said)  # judging asks it whether other labelled data are the previous version's
+    gates = judge(records, experiment.gates, figures, before)
+    records.write_run(said | {"gates": [g._asdict() | {"model": name} for name, of in gates.items() for g in of]})
+    previous.write_changes(records, experiment.models, before)
     return Outcome(records.folder, figures, gates, limits, busy)
 
 
@@ -179,14 +186,35 @@ def _with_folds(plan: Plan, data: EvalData) -> EvalData:
 
 
 def judge(
-    records: Records, gates: Mapping[str, Mapping[str, float]], figures: Mapping[str, Mapping[str, float]]
+    records: Records,
+    gates: Mapping[str, Mapping[str, float]],
+    figures: Mapping[str, Mapping[str, float]],
+    before: previous.Previous,
 ) -> dict[str, list[GateResult]]:
     """Hold the figures of models against their gates; all together err with a chance of `gates.ERROR_RATE` at most."""
     confidence = confidence_of_each(sum(map(len, gates.values())))
     out = {}
     for model, limits in gates.items():
         known = intervals(records, model, [split_name(gate)[1] for gate in limits], confidence)
-        out[model] = check_gates(limits, figures[model], known)
+        known |= _changes(records, model, changes_of(limits, figures[model]), confidence, before)
+        measured = {name: known[name].estimate for name in known if name not in figures[model]}
+        out[model] = check_gates(limits, {**figures[model], **measured}, known)
+    return out
+
+
+def _changes(
+    records: Records, model: str, asked: Mapping[str, Change], confidence: float, before: previous.Previous
+) -> dict[str, Interval]:
+    """Return by how much figures drop or rise from the previous version, with paired intervals."""
+    version = before.of(model, records) if asked else None
+    if version is None:
+        return {}
+    found = changes(version, Side(records, model), [change.figure for change in asked.values()], confidence)
+    out = {}
+    for name, (kind, figure) in asked.items():
+        if (made := found.get(figure)) is not None:
+            up = Interval(made.value, made.low, made.high)
+            out[name] = up if kind == "rise" else Interval(-up.estimate, -up.high, -up.low)
     return out
 
 

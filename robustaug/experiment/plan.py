@@ -12,11 +12,7 @@ from pydantic import Field, model_validator
 from robustaug import registry
 from robustaug.config import ConfigError, Strict, load
 from robustaug.evaluate import left_out, summary
-from robustaug.evaluate.gates import (
-    Limits,
-    check_figures,
-    split_name,
-)
+from robustaug.evaluate.gates import Limits, changes_of, check_figures, split_name
 from robustaug.evaluate.suite import Suite
 from robustaug.experiment.leave_one_out import Fold, LeaveOneOut, folds, recipe_without
 from robustaug.train.recipe import Recipe, Spec, TrainData
@@ -66,8 +62,11 @@ class Experiment(Strict):
             `LeaveOneOut`.
         baseline: the model that others are compared against; the first one when left out.
         suite: the path of a suite, relative to the experiment's file, or the suite itself.
+        against: the previous version, a finished run on the same test data as `folder` or `folder:model`; each model is
+            held against its namesake there, or against the one that is named or alone. The baseline when left out.
         gates: limits by model, such as `robust: {min_robust_accuracy: 0.4}`; a broken one makes the exit code 1,
-            one that the samples cannot decide 3.
+            one that the samples cannot decide 3. `max_drop_<figure>`, and `max_rise_<figure>` of errors, limit how much
+            worse a figure may be than the previous version's.
         device: "auto", "cpu", "cuda" or "cuda:1".
     """
 
@@ -78,6 +77,7 @@ class Experiment(Strict):
     leave_one_out: LeaveOneOut | None = None
     baseline: str | None = None
     suite: str | Suite
+    against: str | None = None
     gates: dict[str, Limits] = {}
     device: str = "auto"
 
@@ -91,6 +91,14 @@ class Experiment(Strict):
                 if name not in known:
                     raise ValueError(f"{where} names model {name!r}; the models are {known}")
         return self
+
+    def is_its_own_baseline(self, model: str) -> bool:
+        """Whether there is no previous version of this model."""
+        return self.against is None and model == self.first()
+
+    def first(self) -> str:
+        """Return the model that others are compared against."""
+        return self.baseline or next(iter(self.models))
 
 
 class Plan(NamedTuple):
@@ -147,9 +155,14 @@ def resolve(experiment: Experiment, folder: Path) -> Plan:
     if isinstance(suite, Suite):
         for name, limits in experiment.gates.items():
             try:  # now, not after the hours that measuring takes
-                held = len(experiment.models) > 1 and name != (experiment.baseline or next(iter(experiment.models)))
+                held = len(experiment.models) > 1 and name != experiment.first()
                 _check_held(limits, suite, held)
-                check_figures(limits, summary.figure_names(suite, against=held) | _composed(name, experiment))
+                known = summary.figure_names(suite, against=held) | _composed(name, experiment)
+                check_figures(limits, known)
+                if changes_of(limits, known) and experiment.is_its_own_baseline(name):
+                    raise ValueError(
+                        f"{name!r} is the baseline, so it has nothing to drop from; set against: <run>[:<model>]"
+                    )
             except ValueError as error:
                 mistakes.append(f"gates.{name}: {error}")
     if mistakes or not isinstance(suite, Suite):

@@ -1,7 +1,7 @@
 """Plotly's script, packed to a third of its size, and what the page's policy lets run: nothing but what it names.
 
-A page holds the script deflated and in base64; `page.js` unpacks it in the browser. Scripts run by their hash alone, the
-unpacked one too, so that no text of anybody's can become one.
+A page holds the script deflated and in base64; `page.js` unpacks it in the browser. Scripts run by their hash alone,
+the unpacked one too, so that no text of anybody's can become one.
 """
 
 from __future__ import annotations
