@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _HELP = "A run's folder, or folder:model where it holds several, such as runs/quickstart:robust."
 
+_SHOWN = 4
+"""Rows a figure in the terminal: fifteen corruptions at five severities would fill it."""
+
 
 def compare(
     a: Annotated[str, typer.Argument(help=_HELP)],
@@ -57,7 +60,7 @@ def _print_accuracies(rows: list[Comparison], a: str, b: str) -> None:
 
 
 def _print_figures(rows: list[FigureChange], a: str, b: str) -> None:
-    """Print what differs beyond doubt; `--json` has every row."""
+    """Print the greatest clear changes of each figure; `--json` has every row."""
     from rich.console import Console
     from rich.text import Text
 
@@ -66,14 +69,20 @@ def _print_figures(rows: list[FigureChange], a: str, b: str) -> None:
     clear = [row for row in rows if row.better]
     if not clear:
         return
-    table = _table(f"{len(clear)} of {len(rows)} figures differ clearly; --json lists all", a, b)
+    caption = f"the greatest of {len(clear)} clear changes among {len(rows)}; --json lists all"
+    table = _table(caption, a, b)
     table.title = "other figures"
-    for row in clear:
+    by_figure = (sorted((r for r in clear if r.figure == f), key=_size) for f in dict.fromkeys(r.figure for r in clear))
+    for row in (row for of in by_figure for row in of[:_SHOWN]):
         change = f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
         name = Text(f"{condition(row)}: {row.figure}")
         style = "green" if row.better == "b" else "red"
         table.add_row(name, f"{row.a:.3f}", f"{row.b:.3f}", Text(change, style), _p_value(row.p_holm))
     Console().print(table)
+
+
+def _size(row: FigureChange) -> float:
+    return -abs(row.difference)
 
 
 def _table(caption: str, a: str, b: str) -> Table:

@@ -12,9 +12,7 @@ from robustaug.data.source import Source
 from robustaug.evaluate.changes import Side
 from robustaug.evaluate.compare_figures import compare_all, document, sentence
 from robustaug.evaluate.records import Records
-
-SIDECAR = "changes.json"
-"""By model, the document that `robustaug compare --json` prints of it and its previous version."""
+from robustaug.report.changed import SIDECAR
 
 
 class Previous(NamedTuple):

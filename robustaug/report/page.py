@@ -19,6 +19,7 @@ from robustaug.report.attacked import attacks, checks
 from robustaug.report.behaved import behaviour
 from robustaug.report.calibrated import calibrated
 from robustaug.report.certified import certified
+from robustaug.report.changed import changed
 from robustaug.report.cohorts import cohorts
 from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
@@ -93,6 +94,7 @@ def _content(view: View) -> dict[str, Any]:
         "risks": risks(view, figures),
         "headline": headline.rows(view, figures, differences) if view.models else [],
         "gates": _gates(view),
+        "changed": changed(view),
         "attacks": attacks(view),
         "checks": checks(view),
         "certified": certified(view),

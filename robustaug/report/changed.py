@@ -1,0 +1,125 @@
+"""The section on what changed against the previous version, from the run's changes.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from robustaug.report.figures import Table
+from robustaug.report.view import View, budget, p_text, percent, points_text, signed, words
+
+SIDECAR = "changes.json"
+"""By model, the document that `robustaug compare --json` prints of it and its previous version."""
+
+_CLEAR = 0.05
+_SHOWN = 3  # changes for the better, and for the worse, of each figure
+_FIGURES = {
+    "accuracy": "accuracy",
+    "worst_cohort_accuracy": "worst cohort",
+    "ece": "calibration error (ECE)",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+}
+_SHARES = ("accuracy", "worst_cohort_accuracy")
+
+
+class Changed(NamedTuple):
+    """How one model differs from its previous version.
+
+    Attributes:
+        model: its name.
+        previous: `run:model`.
+        sentence: the outcome in words.
+        clear: the greatest clear changes of each figure, None where there are none.
+        every: all comparisons.
+    """
+
+    model: str
+    previous: str
+    sentence: str
+    clear: Table | None
+    every: Table
+
+
+class _Row(NamedTuple):
+    """One comparison: its texts, its figure, its size, and whether it is for the better, for the worse, or not clear."""
+
+    texts: list[str]
+    figure: str
+    size: float
+    side: str
+
+
+def changed(view: View) -> list[Changed]:
+    """Return one entry a model that has a previous version; none where the run has no changes.json.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = view.records.folder / SIDECAR
+    if not path.exists():
+        return []
+    try:
+        documents = json.loads(path.read_text(encoding="utf-8"))
+        return [_changed(view, model, document) for model, document in documents.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run the experiment again to write it anew") from None
+
+
+def _changed(view: View, model: str, document: Mapping[str, Any]) -> Changed:
+    rows = [*_accuracies(view, document["comparisons"]), *_figures(view, document["figures"])]
+    clear = [row.texts for row in _greatest(rows)]
+    columns = ["condition", "figure", "previous", "now", "change (95 % interval)", "after Holm"]
+    caption = f"The greatest clear changes of {model}, at most {_SHOWN} for the better and for the worse a figure"
+    return Changed(
+        model,
+        str(document["a"]),
+        str(document["summary"]),
+        Table(caption, columns, clear, 2) if clear else None,
+        Table(f"Every change of {model}", columns, [row.texts for row in rows], 2),
+    )
+
+
+def _greatest(rows: list[_Row]) -> Iterator[_Row]:
+    for figure in dict.fromkeys(row.figure for row in rows):
+        for side in ("worse", "better"):
+            of = [row for row in rows if (row.figure, row.side) == (figure, side)]
+            yield from sorted(of, key=lambda row: -row.size)[:_SHOWN]
+
+
+def _accuracies(view: View, rows: list[Mapping[str, Any]]) -> Iterator[_Row]:
+    for row in rows:
+        change = points_text(row["difference"], row["low"], row["high"]) + " points"
+        clear = row["p_holm"] < _CLEAR and row["difference"] != 0
+        side = "" if not clear else "better" if row["difference"] > 0 else "worse"
+        shares = percent(row["accuracy_a"]), percent(row["accuracy_b"])
+        texts = [_condition(view, row), "accuracy", *shares, _marked(change, side), p_text(row["p_holm"])]
+        yield _Row(texts, "accuracy", abs(row["difference"]), side)
+
+
+def _figures(view: View, rows: list[Mapping[str, Any]]) -> Iterator[_Row]:
+    for row in rows:
+        figure, share = row["figure"], row["figure"] in _SHARES
+        side = {"b": "better", "a": "worse"}.get(row["better"], "")
+        if share:
+            values = [percent(row["a"]), percent(row["b"])]
+            change = points_text(row["difference"], row["low"], row["high"]) + " points"
+        else:
+            values = [f"{row['a']:.3f}", f"{row['b']:.3f}"]
+            ends = (signed(row[key], 3) for key in ("difference", "low", "high"))
+            change = "{} ({} to {})".format(*ends)
+        name = _FIGURES.get(figure) or f"{words(figure.removesuffix('_auroc'))}, AUROC"
+        texts = [_condition(view, row), name, *values, _marked(change, side), p_text(row["p_holm"])]
+        yield _Row(texts, figure, abs(row["difference"]), side)
+
+
+def _marked(change: str, side: str) -> str:
+    return {"better": "▲ ", "worse": "▼ "}.get(side, "") + change
+
+
+def _condition(view: View, row: Mapping[str, Any]) -> str:
+    kind, severity = row["kind"], row["severity"]
+    name = view.attack_name(row["scenario"]) if kind == "attack" else words(row["scenario"])
+    unit = {"attack": "ε =", "certified": "radius"}.get(kind, "severity")
+    return f"{name}, {unit} {budget(severity)}" if severity else name
