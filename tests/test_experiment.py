@@ -200,3 +200,39 @@ def test_scenarios_for_other_data_are_refused_before_any_training(config, tmp_pa
 
 def test_run_json_is_plain_json(outcome):
     json.loads((outcome.folder / "run.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_the_previous_version_is_the_baseline_or_another_run(outcome, config, tmp_path):
+    """Both models have one recipe, so nothing changes, and that is beyond doubt."""
+    gates = "{max_drop_clean_accuracy: 0, max_rise_corruption_ece: 0, max_drop_pgd@0.1: 0}"
+    again = experiment.run(experiment.read_plan(config, [f"gates.second={gates}"]), outcome.folder)
+    assert [(g.verdict, g.value, g.low, g.high) for g in again.gates["second"]] == [("pass", 0, 0, 0)] * 3
+    written = json.loads((outcome.folder / "changes.json").read_text())
+    assert {name: (one["a"], one["b"]) for name, one in written.items()} == {"second": ("tiny:first", "tiny:second")}
+    given = [f"gates.first={gates}", f"against={outcome.folder}", "name=new", "suite.scenarios.shift.severities=[1]"]
+    after = experiment.run(experiment.read_plan(config, given), tmp_path / "runs" / "new")
+    assert [g.verdict for g in after.gates["first"]] == ["pass"] * 3
+    written = json.loads((after.folder / "changes.json").read_text())
+    assert {name: one["a"] for name, one in written.items()} == {"first": "tiny:first", "second": "tiny:second"}
+    assert {row["difference"] for one in written.values() for row in one["figures"]} == {0}
+    assert "Change against the previous version" in write(after.folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["against=nowhere"], "no records in nowhere"),
+        (["against={folder}:third"], r"has no model 'third'; name one: .*:<model>, of \['first', 'second'\]"),
+        (["against={folder}", "data.test={data.digits: {split: val}}", "name=other"], "measured other test data"),
+    ],
+)
+def test_a_previous_version_that_cannot_be_paired_is_refused(outcome, config, tmp_path, overrides, message):
+    overrides = [one.format(folder=outcome.folder) if "{folder}" in one else one for one in overrides]
+    plan = experiment.read_plan(config, overrides)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        experiment.run(plan, tmp_path / "runs" / plan.experiment.name)
+
+
+def test_the_baseline_has_nothing_to_drop_from(config):
+    with pytest.raises(ConfigError, match=r"'first' is the baseline, so it has nothing to drop from; set against"):
+        experiment.read_plan(config, ["gates.first={max_drop_clean_accuracy: 0.01}"])

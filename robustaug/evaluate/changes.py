@@ -226,7 +226,8 @@ class Pairing:
         place, cells = np.cumsum(large) - 1, int(large.sum())
         drawn = [self.resamples.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b)]
         smallest = int(np.bincount(samples)[np.flatnonzero(large)].min())
-        return paired.between(*drawn, self.confidence, paired.least_reach(smallest, self.confidence))
+        change = paired.between(*drawn, self.confidence, paired.least_reach(smallest, self.confidence))
+        return paired.within_one(change)
 
     def _foreign(self, name: str) -> Change | None:
         pairs = self.kind("ood")

@@ -74,7 +74,11 @@ class Resamples:
             values: (N,) float64.
             cells: C.
         """
-        words = Keys.of(self._seed, torch.from_numpy(np.asarray(index, dtype=np.int64))).fold("paired.groups").bits()
+        words = (
+            Keys.of(self._seed, torch.as_tensor(np.ascontiguousarray(index, dtype=np.int64)))
+            .fold("paired.groups")
+            .bits()
+        )
         group = ((words[:, 0] * _GROUPS) >> 32).numpy()
         table = np.bincount(group * cells + at, values, _GROUPS * cells).reshape(_GROUPS, cells)
         return np.concatenate([table.sum(axis=0, keepdims=True), self.weights @ table])
@@ -133,7 +137,12 @@ def share_change(differences: Any, confidence: float) -> Change:
     n = len(d) + 2
     variance = (float((d**2).sum()) + 1) / n - (float(d.sum()) / n) ** 2
     deviation = math.sqrt(variance / n)
-    return _change(float(d.mean()), _z(confidence) * deviation, deviation)
+    return within_one(_change(float(d.mean()), _z(confidence) * deviation, deviation))
+
+
+def within_one(change: Change) -> Change:
+    """Return the change of a share with its ends cut at -1 and 1."""
+    return change._replace(low=max(-1.0, change.low), high=min(1.0, change.high))
 
 
 def least_reach(n: int, confidence: float) -> float:

@@ -61,16 +61,16 @@ def find(experiment: Experiment, test: Source) -> Previous:
 
 
 def write_changes(records: Records, models: Iterable[str], previous: Previous) -> None:
-    """Write changes.json: how each model that has a previous version differs from it, by every cell and figure."""
+    """Write changes.json: how each model that has a previous version differs from it, by every cell and figure.
+
+    run.json is written before: it says which test data the samples are of.
+    """
     documents = {}
     for model in models:
         before = previous.of(model, records)
         if before is None:
             continue
-        try:
-            compared = compare_all(before, Side(records, model))
-        except ValueError:  # no cell is shared: there is nothing to tell
-            continue
+        compared = compare_all(before, Side(records, model))
         names = (before.model, model) if before.model != model else (f"{before.records.folder.name}:{model}", model)
         places = (f"{side.records.folder.name}:{side.model}" for side in (before, Side(records, model)))
         documents[model] = document(*places, compared, sentence(compared, *names))

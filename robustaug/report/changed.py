@@ -43,7 +43,7 @@ class Changed(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One comparison: its texts, its figure, its size, and whether it is for the better, for the worse, or not clear."""
+    """One comparison: its texts, figure and size, and whether it is "better", "worse", or not clear, ""."""
 
     texts: list[str]
     figure: str

@@ -47,5 +47,5 @@ def test_pieces_do_not_change_the_interval(monkeypatch):
     whole = detection_interval("aurc", *data, 0.9)
     monkeypatch.setattr("robustaug.evaluate.detection._CHUNK_VALUES", 1000)
     assert detection_interval("aurc", *data, 0.9) == pytest.approx(whole, abs=1e-12)
-    with pytest.raises(ValueError, match="must be aupr, aupr_foreign or aurc, got 'f1'"):
+    with pytest.raises(ValueError, match="must be fpr95, aupr, aupr_foreign or aurc, got 'f1'"):
         detection_interval("f1", *data, 0.9)
