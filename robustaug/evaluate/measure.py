@@ -31,6 +31,7 @@ from robustaug.evaluate.bench import (
     stacked,
 )
 from robustaug.evaluate.certify import ABSTAIN, Smoothing, certify
+from robustaug.evaluate.clusters import embedded
 from robustaug.evaluate.confidence import Confidence, calibration_figures
 from robustaug.evaluate.perturbed import cued, sequence
 from robustaug.evaluate.scores import scored
@@ -87,8 +88,9 @@ def logits_and_labels(
 
 def _clean(bench: Bench, plan: Plan) -> Measured:
     def look(batch: Batch) -> Columns:
-        logits, scores = scored(bench.model, bench.scores, bench.test.as_input(batch.image, bench.device))
-        return judged(batch, logits) | {"logits": logits} | scores
+        x = bench.test.as_input(batch.image, bench.device)
+        logits, scores = scored(bench.model, bench.scores, x)
+        return judged(batch, logits) | {"logits": logits} | scores | embedded(bench.model, x)
 
     confidence = Confidence(bench.sets)
     rows = [row | _added(confidence, row, row["logits"]) for row in each_of(bench, plan, look)]

@@ -74,11 +74,7 @@ class Resamples:
             values: (N,) float64.
             cells: C.
         """
-        words = (
-            Keys.of(self._seed, torch.as_tensor(np.ascontiguousarray(index, dtype=np.int64)))
-            .fold("paired.groups")
-            .bits()
-        )
+        words = Keys.of(self._seed, torch.from_numpy(np.array(index, dtype=np.int64))).fold("paired.groups").bits()
         group = ((words[:, 0] * _GROUPS) >> 32).numpy()
         table = np.bincount(group * cells + at, values, _GROUPS * cells).reshape(_GROUPS, cells)
         return np.concatenate([table.sum(axis=0, keepdims=True), self.weights @ table])

@@ -34,6 +34,7 @@ from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
 from robustaug.evaluate.left_out import put_together
 from robustaug.evaluate.proxies import proxy_sources
+from robustaug.evaluate.look_alikes import write_look_alikes
 from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.statistics import Interval
@@ -148,6 +149,7 @@ def _written(
     limits = limits + write_quarantine(records.folder, data)
     busy = busy or records.run.get("busy") or {}  # of what was measured last
     figures = {name: summary.figures(records, name) for name in described}
+    write_look_alikes(records, experiment.models, data.test)
     before = previous.find(experiment, data.test)
     said = {
         "name": experiment.name,

@@ -15,6 +15,7 @@ from robustaug import atomic
 from robustaug.evaluate import busy, summary
 from robustaug.evaluate.records import Records
 from robustaug.report import bundle, headline
+from robustaug.report.alike import alike
 from robustaug.report.attacked import attacks, checks
 from robustaug.report.behaved import behaviour
 from robustaug.report.calibrated import calibrated
@@ -107,6 +108,7 @@ def _content(view: View) -> dict[str, Any]:
         "foreign": foreign(view),
         "cohorts": cohorts(view),
         "worst": worst(view),
+        "alike": alike(view),
         "protected": protected_columns(view),
         "training": training(view),
         "comparisons": _comparisons(view, differences),
