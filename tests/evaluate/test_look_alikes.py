@@ -10,10 +10,12 @@ from robustaug.evaluate.look_alikes import SIDECAR, pictures, read_look_alikes, 
 from robustaug.evaluate.records import Cell, Records
 from robustaug.report import write
 
+N = len(robustaug.create("data.digits", split="train"))
+
 
 @pytest.fixture
 def source():
-    return robustaug.create("data.digits", split="test")
+    return robustaug.create("data.digits", split="train")
 
 
 @pytest.fixture
@@ -21,15 +23,15 @@ def records(tmp_path, source):
     """Two models: "one" takes half of all 8s for 3s and shows features in which classes lie apart, "two" shows none."""
     draw, records = np.random.default_rng(0), Records(tmp_path / "run", create=True)
     label = source.labels.numpy()
-    right = draw.random(500) < np.where(label == 8, 0.4, 0.97)
+    right = draw.random(N) < np.where(label == 8, 0.4, 0.97)
     prediction = np.where(right, label, np.where(label == 8, 3, (label + 1) % 10))
     index = source.sample_index.numpy()
     samples = {"index": index, "label": label, "prediction": prediction, "correct": right}
-    samples |= {"logits": np.eye(10)[prediction], "confidence": np.full(500, 0.9)}
-    features = 5 * np.eye(10)[label] + 0.3 * draw.normal(size=(500, 10))
+    samples |= {"logits": np.eye(10)[prediction], "confidence": np.full(N, 0.9)}
+    features = 5 * np.eye(10)[label] + 0.3 * draw.normal(size=(N, 10))
     metrics = {"accuracy": float(right.mean()), "ece": 0.1, "nll": 0.3, "brier": 0.2}
     for model, more in (("one", {"embedding": features}), ("two", {})):
-        records.store(Cell(model, "clean", "clean", 0.0, 0, "f", 500, 0.0, metrics), samples | more)
+        records.store(Cell(model, "clean", "clean", 0.0, 0, "f", N, 0.0, metrics), samples | more)
     write_metadata(records, source, (), 0)
     return records
 
@@ -56,12 +58,12 @@ def test_dark_images_and_metadata_are_named(records, source, monkeypatch):
     """What is over-represented is said: here light and site, planted by a model that errs where images are dark."""
     clean = records.cells(model="one", kind="clean")[0]
     samples = records.samples(clean)
-    mean = np.stack([source[at].image.float().mean().numpy() for at in range(500)])
+    mean = np.stack([source[at].image.float().mean().numpy() for at in range(N)])
     dark = mean <= np.quantile(mean, 0.2)
     draw = np.random.default_rng(1)
-    right = draw.random(500) < np.where(dark, 0.4, 0.97)
+    right = draw.random(N) < np.where(dark, 0.4, 0.97)
     samples |= {"correct": right, "prediction": np.where(right, samples["label"], (samples["label"] + 1) % 10)}
-    samples["embedding"] = np.stack([6.0 * dark, *draw.normal(size=(2, 500))], axis=1)
+    samples["embedding"] = np.stack([6.0 * dark, *draw.normal(size=(2, N))], axis=1)
     records.store(dataclasses.replace(clean, fingerprint="g"), samples)
     site = np.where(dark, "north", "south")
     monkeypatch.setitem(source.cohorts, "site", site)
@@ -74,7 +76,7 @@ def test_dark_images_and_metadata_are_named(records, source, monkeypatch):
 
 def test_nothing_found_is_said_and_a_damaged_file_is_named(records, source):
     clean = records.cells(model="one", kind="clean")[0]
-    samples = records.samples(clean) | {"correct": np.random.default_rng(2).random(500) < 0.9}
+    samples = records.samples(clean) | {"correct": np.random.default_rng(2).random(N) < 0.9}
     records.store(dataclasses.replace(clean, fingerprint="g"), samples)
     write_look_alikes(records, ["one"], source)
     found = read_look_alikes(records)["one"]
