@@ -28,6 +28,10 @@ from robustaug.trust.ood.figures import FIGURES
 _Key = tuple[str, str, float, int]
 
 
+_READ = {"abstained": ["prediction"], "radius": ["radius", "correct"]}
+"""What is read for an outcome that is no column itself."""
+
+
 class Side(NamedTuple):
     """One of the two models."""
 
@@ -88,6 +92,11 @@ class Pairing:
         """Return the pairs of these kinds that measured a number of samples fixed beforehand."""
         return [pair for pair in self.pairs if pair.a.kind in kinds and not _stopped(pair)]
 
+    def has(self, pair: Pair, *columns: str) -> bool:
+        """Whether both models' cells hold these columns; those of older versions may lack some."""
+        held = self.a.records.columns(pair.a) & self.b.records.columns(pair.b)
+        return held.issuperset(columns)
+
     def aligned(self, pair: Pair, *columns: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Return the indices of shared samples, (N,), and of each model the columns of these samples."""
         read = ["index", *columns]
@@ -99,14 +108,16 @@ class Pairing:
         """Return the change of a mean over samples: of a share, or of a loss, a size or a radius."""
         for pairs, figure, column in self._means(name):
             if pairs:
+                if not all(self.has(pair, *_READ.get(column, [column])) for pair in pairs):
+                    return None
                 sign = -1.0 if figure == "mean_corruption_error" else 1.0
                 index, a, b = self._by_sample(pairs, column)
                 if not len(index) or not np.isfinite([a, b]).all():
                     return None
                 if column in ("correct", "covered", "abstained"):
                     return paired.share_change(sign * (b - a), self.confidence)
-                drawn = (self.resamples.mean(index, values) for values in (a, b))
-                return paired.between(*drawn, self.confidence)
+                before, after = (self.resamples.mean(index, values) for values in (a, b))
+                return paired.between(before, after, self.confidence)
         return None
 
     def _means(self, name: str) -> Iterable[tuple[list[Pair], str, str]]:
@@ -127,16 +138,15 @@ class Pairing:
 
     def _by_sample(self, pairs: list[Pair], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return sample indices (N,) and what each adds to the mean over cells of either model: (N,) and (N,)."""
-        read = {"abstained": ["prediction"], "radius": ["radius", "correct"]}.get(column, [column])
-        aligned = [self.aligned(pair, *read) for pair in pairs]
+        aligned = [self.aligned(pair, *_READ.get(column, [column])) for pair in pairs]
         rows, at = np.unique(np.concatenate([index for index, _, _ in aligned]), return_inverse=True)
         scale = [
             np.full(len(index), weight * len(rows) / max(len(index), 1))
             for weight, (index, _, _) in zip(_weights(pairs), aligned, strict=True)
         ]
         sums = []
-        for side in (1, 2):
-            values = np.concatenate([_column(column, one[side]) for one in aligned])
+        for columns in ([a for _, a, _ in aligned], [b for _, _, b in aligned]):
+            values = np.concatenate([_column(column, read) for read in columns])
             sums.append(np.bincount(at, values * np.concatenate(scale), len(rows)))
         return rows, sums[0], sums[1]
 
@@ -146,8 +156,8 @@ class Pairing:
         if clean and name.endswith("_scaled") and name != "classwise_ece_scaled":
             index, a, b = self.aligned(clean[0], "logits", "label")
             cells = clean[0].a, clean[0].b
-            drawn = [self._scaled(name, index, *x, c) for x, c in zip((a, b), cells, strict=True)]
-            return None if None in drawn else paired.between(*drawn, self.confidence)  # type: ignore[arg-type]
+            before, after = (self._scaled(name, index, x[0], x[1], c) for x, c in zip((a, b), cells, strict=True))
+            return None if before is None or after is None else paired.between(before, after, self.confidence)
         pairs = clean if name == "ece" else []
         pairs = pairs or [p for p in graded if name in ("corruption_ece", f"{p.a.scenario}_ece")]
         return self.ece(pairs) if pairs else None
@@ -161,7 +171,8 @@ class Pairing:
                 if not len(index) or not np.isfinite(confidence).all():
                     return None
                 side.append(self.resamples.ece(index, confidence, correct))
-        return paired.between(*(_weighted(side, _weights(pairs)) for side in sides), self.confidence)
+        before, after = (_weighted(side, _weights(pairs)) for side in sides)
+        return paired.between(before, after, self.confidence)
 
     def _scaled(self, name: str, index: np.ndarray, logits: Any, label: Any, cell: Cell) -> Drawn | None:
         p = softmax(logits.astype(np.float64) / cell.metrics.get("temperature", np.nan), axis=1)
@@ -224,9 +235,10 @@ class Pairing:
         if not kept.any():
             return None
         place, cells = np.cumsum(large) - 1, int(large.sum())
-        drawn = [self.resamples.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b)]
+        before, after = (self.resamples.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b))
         smallest = int(np.bincount(samples)[np.flatnonzero(large)].min())
-        change = paired.between(*drawn, self.confidence, paired.least_reach(smallest, self.confidence))
+        floor = paired.least_reach(smallest, self.confidence)
+        change = paired.between(before, after, self.confidence, floor)
         return paired.within_one(change)
 
     def _foreign(self, name: str) -> Change | None:
@@ -250,7 +262,7 @@ class Pairing:
     def detected(self, pair: Pair, score: str, figure: str) -> Change | None:
         """Return the change of how well a score tells foreign data apart."""
         column, [clean] = f"score_{score}", self.kind("clean") or [None]
-        if clean is None:
+        if clean is None or not (self.has(clean, column) and self.has(pair, column)):
             return None
         _, *known = self.aligned(clean, column, "correct")
         _, *foreign = self.aligned(pair, column)
@@ -259,12 +271,13 @@ class Pairing:
             return None
         if figure == "auroc":
             return paired.auroc_change(*(tuple(side) for side in scores), self.confidence)  # type: ignore[arg-type]
-        drawn = [
+        before, after = (
             detection_draws(figure, k, f, right, self.confidence)
             for k, f, (_, right) in zip(*scores, known, strict=True)
-        ]
+        )
         floor = paired.least_reach(min(len(one) for side in scores for one in side), self.confidence)
-        return paired.between(*(Drawn(float(one[0]), one[1:]) for one in drawn), self.confidence, floor)
+        a, b = (Drawn(float(one[0]), one[1:]) for one in (before, after))
+        return paired.between(a, b, self.confidence, floor)
 
     def _apart(self, name: str) -> Change:
         half = 1 - (1 - self.confidence) / 2

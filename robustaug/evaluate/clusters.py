@@ -146,7 +146,8 @@ def _candidates(x: np.ndarray, wrong: np.ndarray, first: np.ndarray, min_size: i
         state = int(Keys.of(seed, clusters).fold("slices.kmeans").bits()[-1, 0] % 2**31)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than clusters
-            at = KMeans(clusters, n_init=4, random_state=state).fit(x[rows]).predict(x)
+            fitted = KMeans(clusters, n_init=4, random_state=state).fit(x[rows])  # type: ignore[arg-type]
+        at = np.asarray(fitted.predict(x))
         for number in range(clusters):
             inside = at == number
             sizes = int(inside[first].sum()), int(inside[~first].sum())

@@ -145,12 +145,13 @@ def _of_cell(pairing: Pairing, pair: Pair) -> list[tuple[str, Change, int]]:
         return []
     found: list[tuple[str, Change | None, int]] = []
     if pair.a.kind in ("clean", "operator"):
-        found.append(("ece", pairing.ece([pair]), len(index)))
+        if pairing.has(pair, "confidence"):
+            found.append(("ece", pairing.ece([pair]), len(index)))
         for figure in ("nll", "brier"):
-            if figure in pair.a.metrics and figure in pair.b.metrics:
+            if pairing.has(pair, figure):
                 _, [a], [b] = pairing.aligned(pair, figure)
-                drawn = (pairing.resamples.mean(index, values) for values in (a, b))
-                found.append((figure, between(*drawn, _CONFIDENCE), len(index)))
+                before, after = (pairing.resamples.mean(index, values) for values in (a, b))
+                found.append((figure, between(before, after, _CONFIDENCE), len(index)))
     if pair.a.kind in ("clean", "operator", "attack") and not any("asked" in cell.metrics for cell in pair):
         found.append(("worst_cohort_accuracy", pairing.worst_cohort([pair]), len(index)))
     if pair.a.kind == "ood":

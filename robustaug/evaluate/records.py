@@ -167,6 +167,18 @@ class Records:
             raise ValueError(f"{path} is missing or damaged ({error}); delete it and run again") from None
         return {name: _array(table[name]) for name in table.column_names}
 
+    def columns(self, cell: Cell) -> frozenset[str]:
+        """Return the names of a cell's per-sample columns; older versions stored fewer.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        path = self._samples_path(cell)
+        try:
+            return frozenset(pq.read_schema(path).names)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is missing or damaged ({error}); delete it and run again") from None
+
     def examples(self, cell: Cell) -> dict[str, np.ndarray]:
         """Return "before" and "after", uint8 (N, C, H, W), or an empty dict."""
         path = self.folder / "examples" / f"{cell.id}.safetensors"

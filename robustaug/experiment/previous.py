@@ -72,6 +72,6 @@ def write_changes(records: Records, models: Iterable[str], previous: Previous) -
             continue
         compared = compare_all(before, Side(records, model))
         names = (before.model, model) if before.model != model else (f"{before.records.folder.name}:{model}", model)
-        places = (f"{side.records.folder.name}:{side.model}" for side in (before, Side(records, model)))
-        documents[model] = document(*places, compared, sentence(compared, *names))
+        a, b = (f"{side.records.folder.name}:{side.model}" for side in (before, Side(records, model)))
+        documents[model] = document(a, b, compared, sentence(compared, *names))
     atomic.write_text(records.folder / SIDECAR, json.dumps(documents, indent=1, ensure_ascii=False))

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from robustaug.report.figures import Table
+from robustaug.report.foreign import score_name
 from robustaug.report.view import View, budget, p_text, percent, points_text, signed, words
 
 SIDECAR = "changes.json"
 """By model, the document that `robustaug compare --json` prints of it and its previous version."""
 
 _CLEAR = 0.05
-_SHOWN = 3  # changes for the better, and for the worse, of each figure
 _FIGURES = {
     "accuracy": "accuracy",
     "worst_cohort_accuracy": "worst cohort",
-    "ece": "calibration error (ECE)",
-    "nll": "negative log-likelihood",
+    "ece": "calibration error",
+    "nll": "log-loss",
     "brier": "Brier score",
 }
 _SHARES = ("accuracy", "worst_cohort_accuracy")
@@ -30,15 +30,15 @@ class Changed(NamedTuple):
     Attributes:
         model: its name.
         previous: `run:model`.
-        sentence: the outcome in words.
-        clear: the greatest clear changes of each figure, None where there are none.
+        sentence: in how many comparisons it is better, and in how many worse.
+        figures: the same of each figure, with the greatest clear changes.
         every: all comparisons.
     """
 
     model: str
     previous: str
     sentence: str
-    clear: Table | None
+    figures: Table
     every: Table
 
 
@@ -69,23 +69,29 @@ def changed(view: View) -> list[Changed]:
 
 def _changed(view: View, model: str, document: Mapping[str, Any]) -> Changed:
     rows = [*_accuracies(view, document["comparisons"]), *_figures(view, document["figures"])]
-    clear = [row.texts for row in _greatest(rows)]
+    counts = [sum(row.side == side for row in rows) for side in ("better", "worse")]
+    sentence = "In {} of {} comparisons {} is clearly better, in {} clearly worse."
     columns = ["condition", "figure", "previous", "now", "change (95 % interval)", "after Holm"]
-    caption = f"The greatest clear changes of {model}, at most {_SHOWN} for the better and for the worse a figure"
     return Changed(
         model,
         str(document["a"]),
-        str(document["summary"]),
-        Table(caption, columns, clear, 2) if clear else None,
+        sentence.format(counts[0], len(rows), model, counts[1]),
+        Table(
+            f"Clear changes of {model} by figure",
+            ["figure", "greatest for the better", "greatest for the worse", "better", "worse", "not clear"],
+            [_by_figure(figure, rows) for figure in dict.fromkeys(row.figure for row in rows)],
+            3,
+        ),
         Table(f"Every change of {model}", columns, [row.texts for row in rows], 2),
     )
 
 
-def _greatest(rows: list[_Row]) -> Iterator[_Row]:
-    for figure in dict.fromkeys(row.figure for row in rows):
-        for side in ("worse", "better"):
-            of = [row for row in rows if (row.figure, row.side) == (figure, side)]
-            yield from sorted(of, key=lambda row: -row.size)[:_SHOWN]
+def _by_figure(figure: str, rows: list[_Row]) -> list[str]:
+    of = [row for row in rows if row.figure == figure]
+    sides = {side: [row for row in of if row.side == side] for side in ("better", "worse", "")}
+    greatest = [max(sides[side], key=lambda row: row.size, default=None) for side in ("better", "worse")]
+    said = ["none" if row is None else "{0}: {2}\u00a0→\u00a0{3}".format(*row.texts) for row in greatest]
+    return [of[0].texts[1], *said, *(f"{len(found):,}" for found in sides.values())]
 
 
 def _accuracies(view: View, rows: list[Mapping[str, Any]]) -> Iterator[_Row]:
@@ -109,7 +115,7 @@ def _figures(view: View, rows: list[Mapping[str, Any]]) -> Iterator[_Row]:
             values = [f"{row['a']:.3f}", f"{row['b']:.3f}"]
             ends = (signed(row[key], 3) for key in ("difference", "low", "high"))
             change = "{} ({} to {})".format(*ends)
-        name = _FIGURES.get(figure) or f"{words(figure.removesuffix('_auroc'))}, AUROC"
+        name = _FIGURES.get(figure) or f"{score_name(figure.removesuffix('_auroc'))}, AUROC"
         texts = [_condition(view, row), name, *values, _marked(change, side), p_text(row["p_holm"])]
         yield _Row(texts, figure, abs(row["difference"]), side)
 

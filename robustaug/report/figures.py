@@ -145,7 +145,8 @@ def reliability(series: Sequence[Series], shares: Sequence[np.ndarray]) -> Spec:
     lines = []
     for one, share in zip(series, shares, strict=True):
         line = _line(one)
-        line["marker"]["size"] = [round(5 + 15 * float(np.sqrt(s)), 2) for s in share]
+        line["line"]["width"] = 1  # the dots speak: one of few samples must not look like a trend
+        line["marker"]["size"] = [round(4 + 18 * float(np.sqrt(s)), 2) for s in share]
         line["customdata"] = _numbers(share)
         line["hovertemplate"] = (
             "confidence %{x:.1%}, accuracy %{y:.1%}<br>%{customdata:.1%} of samples<extra>%{fullData.name}</extra>"

@@ -44,7 +44,7 @@ def foreign(view: View) -> Foreign | None:
             if np.isfinite(auroc):
                 at.append(i)
                 values.append(auroc)
-                names = words(source), _score_name(score), model.name
+                names = words(source), score_name(score), model.name
                 rows.append((i, [*names, f"{cells[0].n:,}", decimal(auroc), percent(fpr)]))
         series.append(Series(model, at, values))
     said = "; ".join(f"{s.model.name}: {min(s.y):.2f} to {max(s.y):.2f}" for s in series if len(s.y))
@@ -54,7 +54,7 @@ def foreign(view: View) -> Foreign | None:
         "foreign",
         title,
         f"Dot chart of AUROC by source and score. {said}.",
-        dots(series, [f"{words(s)}, {_score_name(k)}" for s, k in pairs], "AUROC", percent=False, chance=0.5),
+        dots(series, [f"{words(s)}, {score_name(k)}" for s, k in pairs], "AUROC", percent=False, chance=0.5),
         130 + 44 * len(pairs),
         Table(title, columns, [row for _, row in sorted(rows, key=lambda r: r[0])], 3),
     )
@@ -71,5 +71,6 @@ def _strip(view: View, source: str) -> Strip:
     return Strip(words(source), [])
 
 
-def _score_name(score: str) -> str:
+def score_name(score: str) -> str:
+    """Return what a reader calls a score, such as "kNN"."""
     return _PUBLISHED.get(score, words(score))

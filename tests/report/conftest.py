@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from robustaug.evaluate.records import Cell, Records
+from robustaug.experiment.previous import Previous, write_changes
 from robustaug.report import write
 from robustaug.trust import calibration
 
@@ -32,7 +34,14 @@ def make_run(tmp_path: Path) -> RunMaker:
 @pytest.fixture(scope="session")
 def default_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the default run; tests only read it."""
-    return write(write_run(tmp_path_factory.mktemp("run") / "quickstart"))
+    folder = write_run(tmp_path_factory.mktemp("run") / "quickstart")
+    records = Records(folder)
+    write_changes(records, ["standard", "robust"], Previous(None, "standard"))
+    one = {"words": "mostly class 8, often taken for 3", "n": 40, "errors": 20, "error_rate": 0.5, "low": 0.35}
+    one |= {"high": 0.65, "rest": 0.02, "p_value": 0.001, "shown": []}
+    content = {"standard": {"tested": 3, "groups": [one]}, "robust": {"tested": 2, "groups": []}}
+    (folder / "look_alikes.json").write_text(json.dumps(content))
+    return write(folder)
 
 
 def write_run(

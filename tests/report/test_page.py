@@ -1,16 +1,19 @@
 """The page as text: what it says, what it escapes, what it leaves out, how large it is."""
 
+import base64
 import dataclasses
 import json
 import re
 import sqlite3
+import zlib
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 
 from robustaug.evaluate.records import Records
-from robustaug.report import write
+from robustaug.report import bundle, write
 
 
 def text_of(page: str) -> str:
@@ -226,3 +229,43 @@ def test_sets_of_classes_show_what_they_cover_under_shift(make_run):
     for row in ("alone clean 91.0 % 1.25", "alone severity 1, all corruptions 85.0 % 2.00"):
         assert row in words
     assert "alone severity 5, all corruptions 65.0 % 6.00" in words
+
+
+def test_a_page_is_small_and_its_policy_names_its_scripts(default_page):
+    page = default_page.read_text(encoding="utf-8")
+    assert len(page.encode()) < 2_500_000
+    policy = re.search(r"script-src ([^;]*);", page)
+    assert policy is not None
+    hashes = re.findall(r"'sha256-[^']+'", policy[1])
+    assert " ".join(hashes) == policy[1]
+    packed = re.search(r'id="plotly">([^<]*)<', page)
+    assert packed is not None
+    unpacked = zlib.decompress(base64.b64decode(packed[1])).decode()
+    assert unpacked == get_plotlyjs()
+    scripts = [unpacked, *re.findall(r"<script>(.*?)</script>", page, re.DOTALL)]
+    assert {bundle.hash_source(script) for script in scripts} == set(hashes)
+
+
+def test_changes_from_the_previous_version_are_counted_and_the_greatest_are_named(default_page):
+    words = text_of(default_page.read_text(encoding="utf-8"))
+    assert "Change against the previous version" in words
+    assert "robust against quickstart:standard" in words
+    found = json.loads((default_page.parent / "changes.json").read_text(encoding="utf-8"))["robust"]
+    clear = [row for row in found["comparisons"] if row["p_holm"] < 0.05]
+    gains = [row for row in clear if row["difference"] > 0]
+    sides = [row["better"] for row in found["figures"]]
+    every = len(found["comparisons"]) + len(sides)
+    better, worse = len(gains) + sides.count("b"), len(clear) - len(gains) + sides.count("a")
+    assert f"In {better} of {every} comparisons robust is clearly better, in {worse} clearly worse." in words
+    most = max(gains, key=lambda row: row["difference"])
+    assert (
+        f"{100 * most['accuracy_a']:.1f}\u202f% → {100 * most['accuracy_b']:.1f}\u202f%".replace("\u202f", " ") in words
+    )
+    assert f"Show all {every} comparisons" in words
+
+
+def test_a_damaged_sidecar_is_named(make_run):
+    folder = make_run()
+    (folder / "changes.json").write_text('{"robust": {}}')
+    with pytest.raises(ValueError, match=r"changes\.json is damaged"):
+        write(folder)

@@ -30,7 +30,7 @@
     const narrow = box.clientWidth < 420;
     const layout = {
       ...spec.layout,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false, hoverdistance: 60,
       margin: { l: 8, r: 16, t: 12, b: 8 }, height: parseInt(box.style.height, 10),
       font: { family: getComputedStyle(document.body).fontFamily, color: colour("--ink-2"), size: 13 },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), namelength: -1, align: "left",
