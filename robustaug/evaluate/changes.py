@@ -126,6 +126,8 @@ class Pairing:
         yield self.kind("clean") if name == "clean_accuracy" else [], name, "correct"
         yield graded if name in ("corruption_accuracy", "mean_corruption_error") else [], name, "correct"
         yield [pair for pair in graded if pair.a.scenario == name], name, "correct"
+        behaved = [pair for pair in self.kind("behaviour") if pair.a.n and pair.b.n]
+        yield [pair for pair in behaved if name == f"{pair.a.scenario}_followed"], name, "correct"
         named = summary.attack_figure
         budgeted = self.kind("attack", "certified")
         yield [pair for pair in budgeted if named(pair.a.scenario, pair.a.severity) == name], name, "correct"

@@ -56,7 +56,10 @@ _ERRORS = (
     *("error", "ece", "ece_scaled", "nll", "nll_scaled", "brier", "brier_scaled", "fpr95", "aurc", "abstained"),
     *("set_size", "parity_difference", "odds_difference", "opportunity_difference"),
 )  # names that end so are the better the lower
-_GOODS = ("accuracy", "auroc", "aupr", "aupr_foreign", "coverage", "disparate_impact", "median_norm", "mean_radius")
+_GOODS = (
+    *("accuracy", "auroc", "aupr", "aupr_foreign", "coverage", "disparate_impact", "median_norm", "mean_radius"),
+    "followed",
+)
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 
 

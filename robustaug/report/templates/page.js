@@ -30,7 +30,8 @@
     const narrow = box.clientWidth < 420;
     const layout = {
       ...spec.layout,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false, hoverdistance: 60,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
+      hoverdistance: 60,
       margin: { l: 8, r: 16, t: 12, b: 8 }, height: parseInt(box.style.height, 10),
       font: { family: getComputedStyle(document.body).fontFamily, color: colour("--ink-2"), size: 13 },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), namelength: -1, align: "left",
@@ -47,8 +48,9 @@
     const bytes = new Uint8Array(text.length);
     for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at);
     packed.remove();
+    const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const script = document.createElement("script");
-    script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+    script.textContent = await new Response(unpacked).text();
     document.head.append(script);
     script.remove();
     if (!window.Plotly) throw new Error("plotly did not start");
