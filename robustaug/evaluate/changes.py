@@ -18,6 +18,7 @@ from scipy.special import softmax
 from robustaug.evaluate import paired, summary
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohorts import metadata
+from robustaug.evaluate.compare import same_samples
 from robustaug.evaluate.detection import detection_draws
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.metrics import NAMED_COHORT
@@ -70,7 +71,8 @@ class Pairing:
         self.a, self.b, self.confidence = a, b, confidence
         self.resamples = Resamples(confidence)
         ours, theirs = ({_key(c): c for c in side.records.cells(model=side.model)} for side in (a, b))
-        self.pairs = [Pair(cell, theirs[key]) for key, cell in ours.items() if key in theirs]
+        shared = (Pair(cell, theirs[key]) for key, cell in ours.items() if key in theirs)
+        self.pairs = [pair for pair in shared if pair.a.n and pair.b.n and same_samples(a.records, b.records, pair.a)]
 
     def of(self, name: str) -> Change | None:
         """Return the change of one figure, None where one of the models lacks it."""
@@ -126,13 +128,15 @@ class Pairing:
         yield self.kind("clean") if name == "clean_accuracy" else [], name, "correct"
         yield graded if name in ("corruption_accuracy", "mean_corruption_error") else [], name, "correct"
         yield [pair for pair in graded if pair.a.scenario == name], name, "correct"
-        behaved = [pair for pair in self.kind("behaviour") if pair.a.n and pair.b.n]
-        yield [pair for pair in behaved if name == f"{pair.a.scenario}_followed"], name, "correct"
+        other = self.kind("data")
+        yield [pair for pair in other if pair.a.scenario == name], name, "correct"
+        yield [pair for pair in self.kind("behaviour") if name == f"{pair.a.scenario}_followed"], name, "correct"
         named = summary.attack_figure
         budgeted = self.kind("attack", "certified")
         yield [pair for pair in budgeted if named(pair.a.scenario, pair.a.severity) == name], name, "correct"
         for figure, column in (("coverage", "covered"), ("set_size", "set_size"), ("nll", "nll"), ("brier", "brier")):
             yield self.kind("clean") if name == figure else [], figure, column
+            yield [pair for pair in other if name == f"{pair.a.scenario}_{figure}"], figure, column
             yield [p for p in graded if name in (f"corruption_{figure}", f"{p.a.scenario}_{figure}")], figure, column
         smoothed = self.kind("smoothed")
         for figure, column in (("accuracy", "correct"), ("abstained", "abstained"), ("mean_radius", "radius")):
@@ -161,6 +165,7 @@ class Pairing:
             before, after = (self._scaled(name, index, x[0], x[1], c) for x, c in zip((a, b), cells, strict=True))
             return None if before is None or after is None else paired.between(before, after, self.confidence)
         pairs = clean if name == "ece" else []
+        pairs = pairs or [pair for pair in self.kind("data") if name == f"{pair.a.scenario}_ece"]
         pairs = pairs or [p for p in graded if name in ("corruption_ece", f"{p.a.scenario}_ece")]
         return self.ece(pairs) if pairs else None
 

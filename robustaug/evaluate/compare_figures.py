@@ -138,13 +138,13 @@ def _of_figures(rows: Sequence[FigureChange]) -> str:
 
 
 def _of_cell(pairing: Pairing, pair: Pair) -> list[tuple[str, Change, int]]:
-    if pair.a.kind not in ("clean", "operator", "attack", "ood"):
+    if pair.a.kind not in ("clean", "operator", "data", "attack", "ood"):
         return []
     index, *_ = pairing.aligned(pair)
     if not len(index):
         return []
     found: list[tuple[str, Change | None, int]] = []
-    if pair.a.kind in ("clean", "operator"):
+    if pair.a.kind in ("clean", "operator", "data"):
         if pairing.has(pair, "confidence"):
             found.append(("ece", pairing.ece([pair]), len(index)))
         for figure in ("nll", "brier"):

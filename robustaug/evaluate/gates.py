@@ -54,11 +54,12 @@ _SHARES = (
 )  # names that end so lie in [0, 1]
 _ERRORS = (
     *("error", "ece", "ece_scaled", "nll", "nll_scaled", "brier", "brier_scaled", "fpr95", "aurc", "abstained"),
-    *("set_size", "parity_difference", "odds_difference", "opportunity_difference"),
+    *("set_size", "parity_difference", "odds_difference", "opportunity_difference", "mce", "_ce", "_gap"),
+    *("flip_probability", "flip_rate", "top5_distance", "top5_rate"),
 )  # names that end so are the better the lower
 _GOODS = (
     *("accuracy", "auroc", "aupr", "aupr_foreign", "coverage", "disparate_impact", "median_norm", "mean_radius"),
-    "followed",
+    *("followed", "consistency", "severity_area", "effective_robustness"),
 )
 _ROUNDING = 1e-12  # 1 - 0.7 is a little over 0.3: such a difference is no failure
 

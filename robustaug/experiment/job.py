@@ -33,8 +33,8 @@ from robustaug.evaluate.gates import (
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.kinds import check_suite
 from robustaug.evaluate.left_out import put_together
-from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.look_alikes import write_look_alikes
+from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Records, nan_to_null
 from robustaug.evaluate.runner import EvalData, locked, run_suite
 from robustaug.evaluate.statistics import Interval
