@@ -225,7 +225,7 @@ def test_a_screen_reader_hears_the_order_and_the_name_of_everything(clicked):
     assert max(b - a for a, b in itertools.pairwise(levels)) <= 1
     order = clicked.evaluate("[...document.querySelectorAll('main > section')].map((s) => s.id)")
     wanted = ["risks", "gates", "changed", "headline", "calibration", "attacks", "corruptions", "foreign", "cohorts"]
-    assert order[: len(wanted)] == wanted
+    assert [one for one in order if one in wanted] == wanted
     for section in order:
         assert clicked.get_by_role("region", name=clicked.locator(f"#{section} > h2").text_content()).count() >= 1
     for plot in clicked.locator(".plot").all():
