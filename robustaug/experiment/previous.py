@@ -12,6 +12,7 @@ from robustaug.data.source import Source
 from robustaug.evaluate.changes import Side
 from robustaug.evaluate.compare_figures import compare_all, document, sentence
 from robustaug.evaluate.records import Records
+from robustaug.experiment.plan import Experiment
 from robustaug.report.changed import SIDECAR
 
 
