@@ -5,7 +5,7 @@ place first, then its row is committed. Reports, comparisons, gates and cohorts 
 
     runs/<name>/
       run.json           what was run: config, versions, seeds, data and model fingerprints
-      records.sqlite     table `cells`
+      records.sqlite     tables `cells` and `notes`
       samples/<id>.parquet      index, label, prediction, confidence, nll and more columns by kind of cell; of a
                                 masking cell one row a finding: name, message, evidence, remedy, before, after
       examples/<id>.safetensors "before" and "after", uint8 (N, C, H, W)
@@ -33,7 +33,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (
   id TEXT PRIMARY KEY, model TEXT NOT NULL, scenario TEXT NOT NULL, kind TEXT NOT NULL, severity REAL NOT NULL,
   seed INTEGER NOT NULL, fingerprint TEXT NOT NULL, n INTEGER NOT NULL, seconds REAL NOT NULL, metrics TEXT NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS notes (model TEXT NOT NULL, topic TEXT NOT NULL, words TEXT NOT NULL);
 """
 
 
@@ -96,7 +97,7 @@ class Records:
             (self.folder / "examples").mkdir(exist_ok=True)
         try:
             with closing(self._connect()) as connection, connection:
-                connection.execute(_SCHEMA)
+                connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{self._database} is damaged ({error}); move it away and run again to measure anew"
@@ -139,6 +140,18 @@ class Records:
         marks = ", ".join(f":{name}" for name in row)
         with closing(self._connect()) as connection, connection:
             connection.execute(f"INSERT OR REPLACE INTO cells ({columns}) VALUES ({marks})", row)  # noqa: S608
+
+    def write_notes(self, model: str, notes: Mapping[str, str]) -> None:
+        """Replace what is noted of a model: by topic, why something could not be measured."""
+        with closing(self._connect()) as connection, connection:
+            connection.execute("DELETE FROM notes WHERE model = ?", (model,))
+            rows = [(model, topic, words) for topic, words in notes.items()]
+            connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", rows)
+
+    def notes(self, model: str) -> dict[str, str]:
+        """Return what is noted of a model, by topic."""
+        with closing(self._connect()) as connection:
+            return dict(connection.execute("SELECT topic, words FROM notes WHERE model = ? ORDER BY rowid", (model,)))
 
     def cells(self, **where: Any) -> list[Cell]:
         """Return the cells that match, such as `cells(model="robust", kind="attack")`, in a stable order."""

@@ -29,7 +29,7 @@ from robustaug.evaluate.measure import logits_and_labels, measure
 from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Cell, Records
-from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits
+from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits, unfit_limits
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
 from robustaug.models.fingerprint import model_fingerprint
@@ -133,7 +133,8 @@ def run_suite(
             if records.holds(cell):
                 continue
             if bench is None:
-                bench = _bench(model, mine, suite, device, scores)
+                bench, unfit = _bench(model, mine, suite, device, scores)
+                records.write_notes(name, unfit)
                 bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
             basis = records.samples(_basis(plan, plans, cells)) if plan.basis else None
             started = time.perf_counter()
@@ -147,6 +148,7 @@ def run_suite(
             records.store(done, measured.samples, measured.examples)
         limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
         limits += _attack_limits(name, records)
+        limits += unfit_limits(name, records.notes(name))
         limits += score_limits(name, records.cells(model=name, kind="ood"))
         limits += behaviour.limits(records.cells(model=name))
     limits += [sentence for name in models for sentence in shift.limits(records, name)]
@@ -166,7 +168,8 @@ def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
     return cells[plans.index(plan._replace(kind=plan.basis, severity=0.0, basis=""))]
 
 
-def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> Bench:
+def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> tuple[Bench, dict[str, str]]:
+    """Return the bench, and why scores are left out of it."""
     temperature, sets = None, None
     if data.validation is not None:
         logits, labels = logits_and_labels(model, data.validation, suite.batch_size, device)
@@ -174,8 +177,8 @@ def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device
             warnings.simplefilter("ignore", UserWarning)  # a temperature without a best value: the run's limits say so
             temperature = fit_temperature(logits, labels)
         sets = fit_where_enough(logits, labels, suite.alpha)
-    fit_scores(scores, model, data.train, suite.batch_size, device)
-    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples, sets=sets)
+    able, unfit = fit_scores(scores, model, data.train, suite.batch_size, device)
+    return Bench(model, data.test, device, suite.batch_size, temperature, able, suite.examples, sets=sets), unfit
 
 
 def _temperature_limits(model: str, clean: Cell) -> list[str]:
