@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from robustaug.evaluate import behaviour, domains, left_out, protected, shift, summary
-from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
+from robustaug.evaluate.calibration_intervals import calibration_intervals, classwise_interval, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohorts import cohort_table
 from robustaug.evaluate.confidence import CALIBRATION, SETS
@@ -48,8 +48,7 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
     FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
     from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
-    `calibration_intervals`; those of `shift` as each family says. The classwise error under shift has none: its logits
-    are not kept.
+    `calibration_intervals`; those of `shift` as each family says.
 
     Args:
         confidence: of each interval, in (0, 1).
@@ -143,12 +142,15 @@ class _Figures:
             at = [cell for cell in graded if name in (f"corruption_{figure}", f"{cell.scenario}_{figure}")]
             at += [cell for cell in self.kinds.get("data", []) if name == f"{cell.scenario}_{figure}"]
             cells = self.kinds.get("clean", []) if name == figure else at
-            if not cells or not all(figure in cell.metrics for cell in cells) or figure == "classwise_ece":
+            if not cells or not all(figure in cell.metrics for cell in cells):
                 continue
             if figure == "coverage":
                 return self._share(cells, even_weights(cells), lambda cell: self._samples(cell, "covered")[0])
             if figure == "ece":
                 return _averaged([ece for cell in cells if (ece := self._ece(cell))])
+            if figure == "classwise_ece":
+                sums = [self.records.sums(cell) for cell in cells]
+                return _averaged([*map(self._classwise, sums)]) if all(sums) else None
             values = self._by_sample(cells, even_weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
             return self._mean(values) if np.isfinite(values).all() else None
         return None
@@ -158,6 +160,9 @@ class _Figures:
         if not np.isfinite(confidence).all():
             return None
         return ece_interval(confidence, correct, n_resamples=self._resamples(2_000), confidence=self.confidence)
+
+    def _classwise(self, sums: dict[str, np.ndarray]) -> Interval:
+        return classwise_interval(sums, n_resamples=self._resamples(2_000), confidence=self.confidence)
 
     def _least_at_largest(self, cells: Sequence[Cell]) -> Interval:
         """Return the least accuracy over the scenarios, each at its largest budget."""

@@ -114,8 +114,8 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
             keep(before, image, bench.examples)
             keep(after, shifted, bench.examples)
     samples = stacked(rows)
-    figures = confidence.figures(samples)
-    return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
+    figures, pictures = confidence.figures(samples), examples_of(before=before, after=after)
+    return Measured(samples, figures, pictures, len(samples["index"]), confidence.sums)
 
 
 def _proxy(bench: Bench, plan: Plan) -> Measured:
@@ -129,7 +129,8 @@ def _proxy(bench: Bench, plan: Plan) -> Measured:
         if source.layout is IMAGES:
             keep(after, batch.image, bench.examples)
     samples = stacked(rows)
-    return Measured(samples, confidence.figures(samples), examples_of(after=after), len(samples["index"]))
+    figures, pictures = confidence.figures(samples), examples_of(after=after)
+    return Measured(samples, figures, pictures, len(samples["index"]), confidence.sums)
 
 
 def _smoothed(bench: Bench, plan: Plan) -> Measured:

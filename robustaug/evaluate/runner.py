@@ -145,7 +145,7 @@ def run_suite(
                 seconds=time.perf_counter() - started,
                 metrics=measured.metrics,
             )
-            records.store(done, measured.samples, measured.examples)
+            records.store(done, measured.samples, measured.examples, measured.sums)
         limits += _temperature_limits(name, records.cells(model=name, kind="clean")[0])
         limits += _attack_limits(name, records)
         limits += unfit_limits(name, records.notes(name))
