@@ -33,6 +33,10 @@ HEADLINE = {
     "ece": ("calibration error", "{:.3f}"),
     "ece_scaled": ("  after temperature scaling", "{:.3f}"),
     "ood_auroc": ("foreign data, AUROC", "{:.3f}"),
+    "ood_near_auroc": ("  near", "{:.3f}"),
+    "ood_near_full_auroc": ("  near, shifted data known", "{:.3f}"),
+    "ood_far_auroc": ("  far", "{:.3f}"),
+    "ood_far_full_auroc": ("  far, shifted data known", "{:.3f}"),
 }
 
 

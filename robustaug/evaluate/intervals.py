@@ -21,7 +21,9 @@ from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.scores import named_score
 from robustaug.evaluate.shares import even_weights, per_sample, share_interval
+from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.statistics import (
     Interval,
     anytime,
@@ -99,7 +101,7 @@ class _Figures:
             return self._calibrated(name, clean[0])
         if name.endswith(("_followed", "_applicable")):
             return self._behaved(name)
-        if found := self._shift.of(name):
+        if found := self._shift.of(name) or self._spectrum.interval(name, self.confidence):
             return found
         return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
 
@@ -185,6 +187,10 @@ class _Figures:
         return shift.Intervals(self.records, self.model, self.confidence)
 
     @cached_property
+    def _spectrum(self) -> Spectrum:
+        return Spectrum(self.records, self.model)
+
+    @cached_property
     def _protected(self) -> dict[str, Interval]:
         return protected.intervals(self.records, self.model, self.confidence)
 
@@ -232,8 +238,9 @@ class _Figures:
                 continue
             wanted = name.removesuffix(f"_{figure}")
             pairs = [(c, s) for c in cells for s in _scores(c, figure) if wanted == f"{c.scenario}_{s}"]
+            pairs += self._spectrum.sources(name) if figure == "fpr95" else []
             if wanted == "ood":
-                pairs = [(c, summary.named_score(_scores(c, figure))) for c in cells]
+                pairs = [(c, named_score(_scores(c, figure))) for c in cells]
             each = [self._apart(cell, f"score_{score}", figure) for cell, score in pairs]
             if each and None not in each:
                 return _averaged(each)  # type: ignore[arg-type]

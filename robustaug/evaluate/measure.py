@@ -108,8 +108,11 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
     for batch, image, shifted in shifted_batches(bench, plan, plan.spec):
-        logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
+        x = bench.test.as_input(shifted, bench.device)
+        logits = logits_of_input(bench.model, x)
         rows.append(judged(batch, logits) | _added(confidence, batch, logits))
+        if plan.role == "shifted":
+            rows[-1] |= scored(bench.model, bench.scores, x)
         if bench.test.layout is IMAGES:  # reports show pictures alone
             keep(before, image, bench.examples)
             keep(after, shifted, bench.examples)

@@ -240,5 +240,6 @@ def _beside(plan: Plan, others: list[str], proxies: Mapping[str, Source]) -> lis
 def _cell(model: str, plan: Plan, base: str, beside: list[str]) -> Cell:
     """Return the cell before it is measured."""
     parts = [base, plan.spec, plan.limit, plan.kind, *beside]
+    parts += ["scored"] if plan.role == "shifted" else []  # another role changes only how cells are put together
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Cell(model, plan.scenario, plan.kind, plan.severity, plan.seed, fingerprint)

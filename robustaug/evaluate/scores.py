@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ _TRIED = 8  # samples that show whether a model gives what a score needs
 def short_name(spec: Any) -> str:
     """Return what records call a score: its name without the family."""
     return registry.spec_name(spec).removeprefix("ood.")
+
+
+def named_score(names: Sequence[str]) -> str:
+    """Return the score that stands for all where one must: energy, or the first there is."""
+    return "energy" if "energy" in names else names[0]
 
 
 def ready_scores(

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import behaviour, domains, protected, shift
+from robustaug.evaluate import behaviour, domains, protected, shift, spectrum
 from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
-from robustaug.evaluate.scores import short_name
+from robustaug.evaluate.scores import named_score, short_name
+from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.suite import Suite, attack_figure
 from robustaug.trust.ood.figures import FIGURES
 
@@ -52,7 +53,8 @@ def figures(records: Records, model: str) -> dict[str, float]:
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
     and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
-    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
+    foreign sources of the energy score, or of the first score there is); where scenarios have roles
+    `ood_near_<score>_<figure>` and likewise far, see `Spectrum.figures`; worst_cohort_accuracy,
     worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
     test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
     worst_behaviour_followed (the lowest); where the suite has domains those of `domains.figures`; of every protected
@@ -74,6 +76,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
     out |= _means([c for c in cells if c.kind == "smoothed"], SMOOTHED)
     out |= _ood_figures([c for c in cells if c.kind == "ood"])
     out |= behaviour.figures(cells)
+    out |= Spectrum(records, model).figures()
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
         out["worst_cohort_accuracy"] = min(worst)
@@ -90,6 +93,7 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
         against: whether the model is held against a baseline, as the baseline itself is not.
     """
     names = domains.figure_names(suite) | protected.figure_names(suite) | shift.figure_names(suite, against)
+    names |= spectrum.figure_names(suite)
     for plan in suite.plans():
         if plan.kind in ("operator", "data"):
             names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
@@ -178,8 +182,3 @@ def _ood_figures(cells: list[Cell]) -> dict[str, float]:
         if names:
             out[f"ood_{figure}"] = float(np.mean([c.metrics[f"{named_score(names)}_{figure}"] for c in cells]))
     return out
-
-
-def named_score(names: Sequence[str]) -> str:
-    """Return the score that stands for all where one must: energy, or the first there is."""
-    return "energy" if "energy" in names else names[0]
