@@ -16,6 +16,7 @@ from scipy.stats import binom
 from robustaug.evaluate import behaviour, domains, left_out, protected, shift, summary
 from robustaug.evaluate.calibration_intervals import calibration_intervals, classwise_interval, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.cohort_confidence import WORST, worst_intervals
 from robustaug.evaluate.cohorts import cohort_table
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.detection import detection_interval
@@ -90,6 +91,8 @@ class _Figures:
             return self._worst_cohort()
         if name == "worst_cohort_shifted_accuracy" and graded:
             return self._worst_shifted()
+        if name in WORST:
+            return self._worst_confidence.get(name)
         if name in (left_out.KNOWN, left_out.GAP) and clean and name in clean[0].metrics:
             known, correct = self._samples(clean[0], "known", "correct")
             return left_out.interval(name, known, correct, self.confidence)
@@ -185,6 +188,10 @@ class _Figures:
     @cached_property
     def _shift(self) -> shift.Intervals:
         return shift.Intervals(self.records, self.model, self.confidence)
+
+    @cached_property
+    def _worst_confidence(self) -> dict[str, Interval]:
+        return worst_intervals(self.records, self.model, self.confidence)
 
     @cached_property
     def _spectrum(self) -> Spectrum:

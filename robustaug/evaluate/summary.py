@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robustaug.evaluate import behaviour, domains, protected, shift, spectrum
+from robustaug.evaluate.cohort_confidence import worst_figures
 from robustaug.evaluate.cohorts import cohort_table, metadata
 from robustaug.evaluate.confidence import CALIBRATION, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
@@ -55,10 +56,11 @@ def figures(records: Records, model: str) -> dict[str, float]:
     and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
     foreign sources of the energy score, or of the first score there is); where scenarios have roles
     `ood_near_<score>_<figure>` and likewise far, see `Spectrum.figures`; worst_cohort_accuracy,
-    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
-    test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
-    worst_behaviour_followed (the lowest); where the suite has domains those of `domains.figures`; of every protected
-    column those of `protected.figures`; those of every family of `shift`.
+    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells), and likewise ece, nll, brier and
+    coverage, see `cohort_confidence.worst_figures`; `<test>_followed` (of a behavioural test, the share of the samples
+    tested whose answer is as expected), `<test>_applicable` (the share tested) and worst_behaviour_followed (the
+    lowest); where the suite has domains those of `domains.figures`; of every protected column those of
+    `protected.figures`; those of every family of `shift`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -83,6 +85,7 @@ def figures(records: Records, model: str) -> dict[str, float]:
     if shifted := cohort_table(records, model, ["operator"], pairs=False).worst:
         out["worst_cohort_shifted_accuracy"] = shifted.accuracy
     out |= domains.figures(records, model)
+    out |= worst_figures(records, model)
     return out | protected.figures(records, model) | shift.figures(records, model)
 
 
