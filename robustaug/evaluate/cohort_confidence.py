@@ -67,9 +67,7 @@ class ConfidenceTable(NamedTuple):
         return min(rows, key=lambda row: -math.inf if math.isnan(row.value) else sign * row.value, default=None)
 
 
-def confidence_table(
-    records: Records, model: str, kinds: Collection[str], confidence: float = 0.95
-) -> ConfidenceTable:
+def confidence_table(records: Records, model: str, kinds: Collection[str], confidence: float = 0.95) -> ConfidenceTable:
     """Return calibration and coverage by metadata column in every condition of these kinds.
 
     Means have Student's interval, coverage Wilson's, the calibration error that of `_ece`, each at a level that makes

@@ -12,10 +12,13 @@ import numpy as np
 from robustaug.data.source import Source
 from robustaug.evaluate.calibration_intervals import gap_sums, groups_for
 from robustaug.evaluate.statistics import Interval, bootstrap_ci, wilson
-from robustaug.trust import calibration
+from robustaug.trust import calibration, ood
 from robustaug.trust.conformal import ConformalSets, conformal_quantile, fit_sets
 
 CALIBRATION = ("ece", "classwise_ece", "nll", "brier")
+SELECTIVE = ("aurc",)
+"""Area under the curve of wrong answers against the share answered, the surest first."""
+
 SETS = ("coverage", "set_size")
 """Figures of prediction sets: the share that holds the label, and the mean number of classes in one."""
 
@@ -53,9 +56,10 @@ class Confidence:
         return gap_sums(self._tally)
 
     def figures(self, samples: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return accuracy, `CALIBRATION` and, where there are sets, `SETS`, from a cell's columns."""
+        """Return accuracy, `CALIBRATION`, `SELECTIVE` and, where there are sets, `SETS`, from a cell's columns."""
         assert self._tally is not None, "a cell without samples is refused before"
         figures = {"accuracy": float(samples["correct"].mean())} | calibration_figures(self._tally)
+        figures["aurc"] = ood.aurc(samples["confidence"], samples["correct"])
         if self.sets is not None:
             figures["coverage"] = float(samples["covered"].mean())
             figures["set_size"] = float(samples["set_size"].mean())

@@ -18,11 +18,12 @@ from robustaug.evaluate.calibration_intervals import calibration_intervals, clas
 from robustaug.evaluate.certify import ABSTAIN
 from robustaug.evaluate.cohort_confidence import WORST, worst_intervals
 from robustaug.evaluate.cohorts import cohort_table
-from robustaug.evaluate.confidence import CALIBRATION, SETS
+from robustaug.evaluate.confidence import CALIBRATION, SELECTIVE, SETS
 from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import named_score
+from robustaug.evaluate.selective import aurc_interval
 from robustaug.evaluate.shares import even_weights, per_sample, share_interval
 from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.statistics import (
@@ -49,7 +50,7 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et al.
     2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
     the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
-    FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
+    FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`, without foreign data AURC as in `aurc_interval`; medians
     from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
     `calibration_intervals`; those of `shift` as each family says.
 
@@ -143,7 +144,7 @@ class _Figures:
     def _confident(self, name: str) -> Interval | None:
         """Return a figure of prediction sets, or one of calibration under shift."""
         graded = self.kinds.get("operator", [])
-        for figure in (*SETS, *CALIBRATION):
+        for figure in (*SETS, *CALIBRATION, *SELECTIVE):
             at = [cell for cell in graded if name in (f"corruption_{figure}", f"{cell.scenario}_{figure}")]
             at += [cell for cell in self.kinds.get("data", []) if name == f"{cell.scenario}_{figure}"]
             cells = self.kinds.get("clean", []) if name == figure else at
@@ -151,6 +152,8 @@ class _Figures:
                 continue
             if figure == "coverage":
                 return self._share(cells, even_weights(cells), lambda cell: self._samples(cell, "covered")[0])
+            if figure == "aurc":
+                return _averaged([area for cell in cells if (area := self._area(cell))])
             if figure == "ece":
                 return _averaged([ece for cell in cells if (ece := self._ece(cell))])
             if figure == "classwise_ece":
@@ -165,6 +168,10 @@ class _Figures:
         if not np.isfinite(confidence).all():
             return None
         return ece_interval(confidence, correct, n_resamples=self._resamples(2_000), confidence=self.confidence)
+
+    def _area(self, cell: Cell) -> Interval | None:
+        confidence, correct = self._samples(cell, "confidence", "correct")
+        return aurc_interval(confidence, correct, self.confidence) if np.isfinite(confidence).all() else None
 
     def _classwise(self, sums: dict[str, np.ndarray]) -> Interval:
         return classwise_interval(sums, n_resamples=self._resamples(2_000), confidence=self.confidence)

@@ -168,7 +168,9 @@ def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
     return cells[plans.index(plan._replace(kind=plan.basis, severity=0.0, basis=""))]
 
 
-def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> tuple[Bench, dict[str, str]]:
+def _bench(
+    model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]
+) -> tuple[Bench, dict[str, str]]:
     """Return the bench, and why scores are left out of it."""
     temperature, sets = None, None
     if data.validation is not None:

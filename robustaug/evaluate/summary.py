@@ -10,7 +10,7 @@ import numpy as np
 from robustaug.evaluate import behaviour, domains, protected, shift, spectrum
 from robustaug.evaluate.cohort_confidence import worst_figures
 from robustaug.evaluate.cohorts import cohort_table, metadata
-from robustaug.evaluate.confidence import CALIBRATION, SETS
+from robustaug.evaluate.confidence import CALIBRATION, SELECTIVE, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import named_score, short_name
@@ -45,11 +45,12 @@ def figures(records: Records, model: str) -> dict[str, float]:
     """Return every figure of `model` that its cells allow; what was not measured is absent.
 
     Keys: clean_accuracy, ece, classwise_ece, nll, brier, temperature and, scaled by it, ece_scaled and so on; coverage
-    and set_size (of prediction sets); corruption_accuracy, mean_corruption_error and `<operator>` (accuracy over
-    severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece, nll, brier, coverage and
-    set_size, the mean over severities and then over operators); `<data>` (accuracy on other labelled data),
-    `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it); robust_accuracy (the lowest
-    accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
+    and set_size (of prediction sets); aurc (see `selective`); corruption_accuracy, mean_corruption_error and
+    `<operator>` (accuracy over severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece,
+    nll, brier, aurc, coverage and set_size, the mean over severities and then over operators); `<data>` (accuracy on
+    other labelled data), `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it);
+    robust_accuracy (the lowest accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for
+    one without epsilon, and
     `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
     certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
     model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
@@ -99,7 +100,7 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
     names |= spectrum.figure_names(suite)
     for plan in suite.plans():
         if plan.kind in ("operator", "data"):
-            names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
+            names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SELECTIVE, *SETS))}
         elif plan.kind in ("attack", "certified"):
             names.add(attack_figure(plan.scenario, plan.severity))
         elif plan.kind == "nearest":
@@ -154,7 +155,7 @@ def _shifted_confidence(cells: list[Cell]) -> dict[str, float]:
 
 
 def _everywhere(cells: list[Cell]) -> list[str]:
-    return [figure for figure in (*CALIBRATION, *SETS) if all(figure in cell.metrics for cell in cells)]
+    return [figure for figure in (*CALIBRATION, *SELECTIVE, *SETS) if all(figure in cell.metrics for cell in cells)]
 
 
 def _at_largest(name: str, cells: list[Cell]) -> dict[str, float]:

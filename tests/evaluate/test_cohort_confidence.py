@@ -100,7 +100,11 @@ def test_nan_is_worst_and_has_no_interval(tmp_path):
     broken["nll"][3] = np.nan
     records = recorded(tmp_path, ("clean", 0.0, 0, broken))
     assert np.isnan(summary.figures(records, "m")["worst_cohort_nll"])
-    assert {*intervals(records, "m", WORST, 0.95)} == {"worst_cohort_ece", "worst_cohort_brier", "worst_cohort_coverage"}
+    assert {*intervals(records, "m", WORST, 0.95)} == {
+        "worst_cohort_ece",
+        "worst_cohort_brier",
+        "worst_cohort_coverage",
+    }
 
 
 @pytest.mark.parametrize("off", [0.0, 0.3])
