@@ -171,10 +171,10 @@ def _ece(outcomes: _Outcomes, level: float) -> Interval:
 
     The error is a sum of |gaps|, and the true one is no further away than the sum of |moves| of the gaps is large; gaps
     whose sign is beyond doubt may cancel each other. Moves are taken as normal and independent (shares of bins are
-    slightly the opposite). A sum of |moves| is a Lipschitz function of them with constant L = sqrt(sum of variances), so
-    it exceeds its mean by L z with a chance of 1 - Phi(z) at most (Gaussian concentration about the median, which of a
-    convex function is below the mean: Cirel'son, Ibragimov and Sudakov 1976). The mean of |normal| is sqrt(2 / pi) of
-    its deviation. Nor is the error less than the distance of the accuracy from the mean confidence.
+    slightly the opposite). A sum of |moves| is a Lipschitz function of them with constant L = sqrt(sum of variances),
+    so it exceeds its mean by L z with a chance of 1 - Phi(z) at most (Gaussian concentration about the median, which
+    of a convex function is below the mean: Cirel'son, Ibragimov and Sudakov 1976). The mean of |normal| is sqrt(2 / pi)
+    of its deviation. Nor is the error less than the distance of the accuracy from the mean confidence.
     """
     gaps, n = outcomes.values["ece"], len(outcomes.rows)
     mean, deviation = gaps.mean(axis=0), gaps.std(axis=0, ddof=1) / math.sqrt(n)

@@ -47,12 +47,13 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     """Return the figures `names` of `summary.figures` with their intervals; those that have none are absent.
 
     Samples stand for the data that a model will meet; seeds and severities of the same samples count as one draw each.
-    Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et al.
-    2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
-    the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
-    FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`, without foreign data AURC as in `aurc_interval`; medians
-    from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
-    `calibration_intervals`; those of `shift` as each family says.
+    Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et
+    al. 2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies
+    between the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in
+    `auroc_interval`; FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in
+    `detection_interval`, without foreign data AURC as in `aurc_interval`; medians from order statistics; means from
+    a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in `calibration_intervals`;
+    those of `shift` as each family says.
 
     Args:
         confidence: of each interval, in (0, 1).

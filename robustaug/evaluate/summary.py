@@ -49,14 +49,13 @@ def figures(records: Records, model: str) -> dict[str, float]:
     `<operator>` (accuracy over severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece,
     nll, brier, aurc, coverage and set_size, the mean over severities and then over operators); `<data>` (accuracy on
     other labelled data), `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it);
-    robust_accuracy (the lowest accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for
-    one without epsilon, and
-    `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
-    certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
-    model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
-    and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
-    foreign sources of the energy score, or of the first score there is); where scenarios have roles
-    `ood_near_<score>_<figure>` and likewise far, see `Spectrum.figures`; worst_cohort_accuracy,
+    robust_accuracy (the lowest accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>`
+    for one without epsilon, and `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy
+    (the lowest over the certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy`
+    (of the smoothed model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong);
+    `<source>_<score>_auroc`, and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and
+    ood_fpr95 (the mean over foreign sources of the energy score, or of the first score there is); where scenarios
+    have roles `ood_near_<score>_<figure>` and likewise far, see `Spectrum.figures`; worst_cohort_accuracy,
     worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells), and likewise ece, nll, brier and
     coverage, see `cohort_confidence.worst_figures`; `<test>_followed` (of a behavioural test, the share of the samples
     tested whose answer is as expected), `<test>_applicable` (the share tested) and worst_behaviour_followed (the

@@ -10,7 +10,7 @@ from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.report.figures import Figure, Series, Table, dots
 from robustaug.report.view import View, decimal, percent, words
 
-_KINDS = {"clean": "clean", "operator": "corrupted"}
+_KINDS = ("clean", "operator")
 _SPELT = {"ece": "calibration error", "nll": "NLL", "brier": "Brier score", "coverage": "label in the set"}
 _SHOWN = 12  # cohorts of a column in its figure; the table holds no more: the page must not grow with them
 
@@ -33,10 +33,10 @@ def cohort_confidence(view: View) -> CohortConfidence | None:
         for model in view.models
     }
     rows = [
-        [_SPELT[figure], model, data, worst.cohort, _condition(worst), f"{worst.n:,}", _value(worst)]
+        [_SPELT[figure], model, worst.cohort, _condition(worst), f"{worst.n:,}", _value(worst)]
         for figure in COHORT_FIGURES
         for model, found in tables.items()
-        for kind, data in _KINDS.items()
+        for kind in _KINDS
         if (worst := found[kind].worst(figure)) is not None
     ]
     if not rows:
@@ -44,8 +44,8 @@ def cohort_confidence(view: View) -> CohortConfidence | None:
     every = [row for found in tables.values() for table in found.values() for row in table.rows]
     columns = [column for column in dict.fromkeys(row.column for row in every) if column != "class"]
     figures = [figure for at, column in enumerate(columns) if (figure := _figure(view, column, at, tables))]
-    headings = ["figure", "model", "data", "worst cohort", "condition", "samples", "value (interval)"]
-    worst = Table("The cohort that each figure of confidence is worst in", headings, rows, 5)
+    headings = ["figure", "model", "worst cohort", "condition", "samples", "value (interval)"]
+    worst = Table("The cohort that each figure of confidence is worst in", headings, rows, 4)
     return CohortConfidence(figures, worst, _note(tables, "ece" in {row.figure for row in every}))
 
 

@@ -49,7 +49,7 @@ def near_far(view: View, spelt: dict[str, str]) -> NearFar | None:
                 f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}: part of what is found there is the shift."
             )
     sources = "; ".join(f"{r}: {', '.join(map(words, _sources(found, r)))}" for r in roles)
-    notes.append(f"AUROC with 95 % interval. {sources[0].upper()}{sources[1:]}.")
+    notes.append(f"AUROC and the longer side of its 95 % interval. {sources[0].upper()}{sources[1:]}.")
     headings = [f"{role}, {'clean and shifted' if figure == FULL else 'clean'}" for role, figure in columns]
     return NearFar(Table("Near and far foreign data against known data", ["score", "model", *headings], rows, 2), notes)
 
@@ -57,7 +57,9 @@ def near_far(view: View, spelt: dict[str, str]) -> NearFar | None:
 def _cell(one: Spectrum, figures: dict[str, float], name: str) -> str:
     interval = one.interval(name, 0.95)
     value = decimal(figures.get(name, np.nan))
-    return value if interval is None else f"{value} ({decimal(interval.low)} to {decimal(interval.high)})"
+    if interval is None:
+        return value
+    return f"{value} ± {decimal(max(interval.high - interval.estimate, interval.estimate - interval.low))}"
 
 
 def _drop(figures: dict[str, float], role: str, score: str) -> float:
