@@ -101,7 +101,9 @@ def show_training(trained: Trained) -> None:
     best = trained.best
     kept = int(best["epoch"]) if "epoch" in best else None
     Console().print(epochs.table(Course(trained.start, trained.history, kept)))
-    if "epoch" in best:
+    if "snapshots" in best:
+        which = f"ensemble of {best['snapshots']:.0f} snapshots of {len(trained.history)} epochs"
+    elif "epoch" in best:
         which = f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}"
     else:
         which = f"none of {len(trained.history)} epochs kept the clean accuracy that the guard asks for; kept the start"

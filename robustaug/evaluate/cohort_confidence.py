@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from robustaug.evaluate.cohorts import Metadata, conditions, groupings, metadata
 from robustaug.evaluate.metrics import NAMED_COHORT
@@ -194,7 +194,7 @@ def _ece(outcomes: _Outcomes, level: float) -> Interval:
 
 
 def _quantile(tail: float, n: int) -> float:
-    return float(t.isf(tail, n - 1))
+    return -float(stdtrit(n - 1, tail))
 
 
 def _reach(level: float, n: int) -> float:
