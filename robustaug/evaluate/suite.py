@@ -124,7 +124,9 @@ class Scenario(Strict):
             raise ValueError("limit and seeds are for what is measured anew; a cue's column is read off the clean data")
         wanted = {"near": "ood", "far": "ood", "shifted": "operators"}.get(self.role or "", given[0])
         if wanted != given[0]:
-            raise ValueError(f"role {self.role} is for {wanted}, this scenario has {given[0]}; drop it, or name another")
+            raise ValueError(
+                f"role {self.role} is for {wanted}, this scenario has {given[0]}; drop it, or name another"
+            )
         if self.role and self.expects is not None:
             raise ValueError("role goes with data that are as they were but shifted; a behavioural test has none")
         if self.attack:

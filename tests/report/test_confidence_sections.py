@@ -52,7 +52,8 @@ def test_nothing_is_drawn_of_what_was_not_measured(make_run):
 def test_near_and_far_are_told_apart_and_a_score_that_finds_the_shift_is_named(make_run):
     folder = make_run(models=("one",), operators={"fog": 0.1})
     records, draw = Records(folder), np.random.default_rng(0)
-    (folder / "roles.json").write_text(json.dumps({"photos": "near", "textures": "far", "fog": "shifted"}))
+    asked = {"roles": {"photos": "near", "textures": "far", "fog": "shifted"}, "references": [], "cues": {}}
+    (folder / "asked.json").write_text(json.dumps(asked))
     for cell in records.cells():
         if cell.kind in ("clean", "operator", "ood"):
             high = {"clean": 3.0, "operator": 0.0, "ood": 0.0}[cell.kind]  # shifted data look foreign to this score
