@@ -13,6 +13,7 @@ Legend: N samples, K classes, M bins, G groups, R resamples, C cells (bins, of o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -236,11 +237,14 @@ def _percentile(estimate: float, drawn: np.ndarray, confidence: float) -> Interv
     return Interval(float(estimate), float(low), float(high))
 
 
+@functools.lru_cache(maxsize=1)  # the same for every cell of a run, and slower to draw than to use
 def _weights(seed: int, n_resamples: int, groups: int) -> np.ndarray:
     """Return (R, G) float64 weights of mean 1 in each row: exponential ones, the Bayesian bootstrap's."""
     uniform = Keys.of(seed, n_resamples).fold("calibration.weights").uniform(groups).double()
     drawn = -torch.log1p(-uniform)
-    return (drawn / drawn.mean(dim=1, keepdim=True)).numpy()
+    weights = (drawn / drawn.mean(dim=1, keepdim=True)).numpy()
+    weights.flags.writeable = False
+    return weights
 
 
 def _pieces(weights: np.ndarray, cells: int) -> Any:

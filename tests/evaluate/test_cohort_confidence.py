@@ -21,6 +21,7 @@ def outcomes(seed, off=0.0, n=509):
     truth = confidence - off * (np.arange(n) >= SIZES["north"])
     correct = rng.random(n) < truth
     samples = {"index": np.arange(n), "label": rng.integers(0, 2, n), "confidence": confidence, "correct": correct}
+    samples["prediction"] = np.where(correct, samples["label"], 1 - samples["label"])
     samples |= {"nll": -np.log(np.where(correct, confidence, 1.001 - confidence)), "covered": rng.random(n) < 0.9}
     return samples | {"brier": 2 * np.where(correct, 1 - confidence, confidence) ** 2}
 
