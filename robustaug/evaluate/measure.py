@@ -127,8 +127,11 @@ def _proxy(bench: Bench, plan: Plan) -> Measured:
     after: list[Tensor] = []
     confidence = Confidence(bench.sets)
     for batch in batches_of(bench, plan, source):
-        logits = logits_of_input(bench.model, source.as_input(batch.image, bench.device))
+        x = source.as_input(batch.image, bench.device)
+        logits = logits_of_input(bench.model, x)
         rows.append(judged(batch, logits) | _added(confidence, batch, logits))
+        if plan.role == "shifted":
+            rows[-1] |= scored(bench.model, bench.scores, x)
         if source.layout is IMAGES:
             keep(after, batch.image, bench.examples)
     samples = stacked(rows)

@@ -57,8 +57,8 @@ class Spectrum:
     @cached_property
     def known(self) -> list[Cell]:
         """Cells of known data, clean and then shifted."""
-        shifted = self.records.cells(model=self.model, kind="operator")
         clean = self.records.cells(model=self.model, kind="clean")
+        shifted = [cell for kind in ("operator", "data") for cell in self.records.cells(model=self.model, kind=kind)]
         return clean + [cell for cell in shifted if self.roles.get(cell.scenario) == "shifted"]
 
     @cached_property

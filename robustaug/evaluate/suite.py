@@ -51,8 +51,8 @@ class Scenario(Strict):
         cue: what should not matter, such as `{operator: {image.watermark: {opacity: 0.4}}}`; measured is what accuracy
             it costs.
         role: what a scenario is to out-of-distribution scores. Of an ood source "near" (like the test data, but of no
-            class) or "far": figures are also had of all sources of a role together. Of operators "shifted": the
-            scores judge these data too, and count them as known ones in full-spectrum figures; see `spectrum`.
+            class) or "far": figures are also had of all sources of a role together. Of operators and data "shifted":
+            the scores judge these data too, and count them as known ones in full-spectrum figures; see `spectrum`.
         limit: measure at most this many samples, a seeded random choice; all when left out.
         seeds: one measurement each.
     """
@@ -122,11 +122,10 @@ class Scenario(Strict):
             raise ValueError("expects is `same`, `changed` or a mapping of classes, and goes with exactly one operator")
         if self.cue and self.cue.column and (self.limit is not None or self.seeds != [0]):
             raise ValueError("limit and seeds are for what is measured anew; a cue's column is read off the clean data")
-        wanted = {"near": "ood", "far": "ood", "shifted": "operators"}.get(self.role or "", given[0])
-        if wanted != given[0]:
-            raise ValueError(
-                f"role {self.role} is for {wanted}, this scenario has {given[0]}; drop it, or name another"
-            )
+        fitting = {"near": ("ood",), "far": ("ood",), "shifted": ("operators", "data")}.get(self.role or "", given)
+        if given[0] not in fitting:
+            wanted = " and ".join(fitting)
+            raise ValueError(f"role {self.role} is for {wanted}, this scenario has {given[0]}; leave it out")
         if self.role and self.expects is not None:
             raise ValueError("role goes with data that are as they were but shifted; a behavioural test has none")
         if self.attack:
@@ -263,7 +262,7 @@ class Suite(Strict):
                     for severity in scenario.severities:
                         yield _shift(name, scenario, operator, severity, seed)
                 if scenario.data is not None:
-                    yield Plan(name, "data", 0.0, seed, scenario.data, scenario.limit)
+                    yield Plan(name, "data", 0.0, seed, scenario.data, scenario.limit, role=scenario.role or "")
                 basis = ""
                 if (
                     scenario.attack is not None

@@ -17,6 +17,10 @@ from robustaug.trust import ood
 CPU = torch.device("cpu")
 SCENARIOS = {
     "shift": {"operators": ["image.gaussian_noise"], "severities": [2, 4], "limit": 50, "role": "shifted"},
+    "elsewhere": {
+        "data": {"data.subset": {"of": {"data.digits": {"split": "val"}}, "per_class": 3}},
+        "role": "shifted",
+    },
     "other": {"operators": ["image.contrast"], "severities": [3]},
     "stripes": {"ood": {"data.synthetic": {"n": 40}}, "role": "near"},
     "blobs": {"ood": {"data.synthetic": {"n": 60, "seed": 1}}, "role": "near"},
@@ -64,7 +68,9 @@ def test_the_full_spectrum_counts_shifted_test_data_as_known(measured):
     [clean] = scores_of(measured, "msp", kind="clean")
     shifted = scores_of(measured, "msp", scenario="gaussian_noise")
     assert [len(part) for part in shifted] == [50, 50]
-    known = np.concatenate([clean, *shifted])
+    elsewhere = scores_of(measured, "msp", scenario="elsewhere")
+    assert [len(part) for part in elsewhere] == [30]
+    known = np.concatenate([clean, *shifted, *elsewhere])
     each = [ood.auroc(known, *scores_of(measured, "msp", scenario=name)) for name in ("stripes", "blobs")]
     assert found["ood_near_msp_full_auroc"] == pytest.approx(np.mean(each))
     [other] = measured.cells(scenario="contrast")
@@ -108,7 +114,7 @@ def test_a_role_only_puts_cells_together_unless_it_asks_for_scores(measured, tmp
     ("scenarios", "words"),
     [
         ({"a": {"operators": ["image.contrast"], "role": "near"}}, "role near is for ood"),
-        ({"a": {"ood": "data.photos", "role": "shifted"}}, "role shifted is for operators"),
+        ({"a": {"ood": "data.photos", "role": "shifted"}}, "role shifted is for operators and data"),
         ({"a": {"operators": ["image.contrast"], "role": "shifted"}}, "goes with foreign data"),
         ({"ood_near": {"ood": "data.photos"}}, "name the scenario otherwise"),
         ({"a": {"ood": "data.photos", "role": "nearest"}}, "near"),
