@@ -21,6 +21,7 @@ from robustaug.cli.checkpoint import checkpoint
 from robustaug.cli.compare import compare
 from robustaug.cli.doctor import doctor
 from robustaug.cli.eval import evaluate
+from robustaug.cli.flag import flag
 from robustaug.cli.report import report
 from robustaug.cli.run import run
 from robustaug.cli.slices import slices
@@ -42,6 +43,7 @@ app.command("attack")(attack)
 app.command("verify")(verify)
 app.command("compare")(compare)
 app.command("slices")(slices)
+app.command("flag")(flag)
 app.command("report")(report)
 app.command("checkpoint")(checkpoint)
 app.add_typer(ops.app, name="ops")

@@ -33,6 +33,10 @@ HEADLINE = {
     "ece": ("calibration error", "{:.3f}"),
     "ece_scaled": ("  after temperature scaling", "{:.3f}"),
     "ood_auroc": ("foreign data, AUROC", "{:.3f}"),
+    "ood_near_auroc": ("  near", "{:.3f}"),
+    "ood_near_full_auroc": ("  near, shifted data known", "{:.3f}"),
+    "ood_far_auroc": ("  far", "{:.3f}"),
+    "ood_far_full_auroc": ("  far, shifted data known", "{:.3f}"),
 }
 
 
@@ -116,7 +120,9 @@ def show_training(trained: Trained) -> None:
     best = trained.best
     kept = int(best["epoch"]) if "epoch" in best else None
     Console().print(epochs.table(Course(trained.start, trained.history, kept)))
-    if "epoch" in best:
+    if "snapshots" in best:
+        which = f"ensemble of {best['snapshots']:.0f} snapshots of {len(trained.history)} epochs"
+    elif "epoch" in best:
         which = f"best epoch {best['epoch'] + 1:.0f} of {len(trained.history)}"
     else:
         which = f"none of {len(trained.history)} epochs kept the clean accuracy that the guard asks for; kept the start"

@@ -42,6 +42,7 @@ class Asked:
         run_models: whether the other models of the run are references for it.
         references: those of a table.
         cues: by scenario.
+        roles: by scenario, an operator's by the operator's own name: see `Scenario.role`.
     """
 
     baseline: str | None = None
@@ -50,6 +51,7 @@ class Asked:
     run_models: bool = True
     references: tuple[Reference, ...] = ()
     cues: dict[str, AskedCue] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
 
 
 def check_asked(suite: Suite, source: Source) -> None:
@@ -77,7 +79,8 @@ def write_asked(records: Records, suite: Suite, source: Source, models: Sequence
     cues = {name: _cue(s.cue, source) for name, s in suite.scenarios.items() if s.cue is not None}
     effective = suite.effective_robustness
     run_models = effective is None or effective.models
-    asked = Asked(against, suite.errors_against, effective is not None, run_models, _references(suite), cues)
+    roles = {plan.scenario: plan.role for plan in suite.plans() if plan.role}
+    asked = Asked(against, suite.errors_against, effective is not None, run_models, _references(suite), cues, roles)
     text = json.dumps(asdict(asked), indent=1, ensure_ascii=False)
     atomic.write_text(records.folder / "asked.json", text)
 

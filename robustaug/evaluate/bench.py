@@ -32,12 +32,14 @@ class Measured(NamedTuple):
 
     Attributes:
         n: samples measured.
+        sums: what intervals need that no column of samples says, see `calibration_intervals.gap_sums`.
     """
 
     samples: Columns
     metrics: dict[str, float]
     examples: dict[str, np.ndarray]
     n: int
+    sums: Columns = {}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ Legend: N samples, K classes, M bins, G groups, R resamples, C cells (bins, of o
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from robustaug.trust import calibration
 from robustaug.trust.calibration.tally import COUNT, SUM_P, SUM_Y, Tally, checked, groups_of
 
 GROUPS = 256
+_FEWEST_GROUPS, _GROUP_CELLS = 32, 1 << 21  # of many classes groups are fewer, so that their sums stay some MB
 _SIGNS = 0.1  # the share of the chance of error that is spent on the signs of gaps
 _CHUNK_VALUES = 1 << 24  # resampled cells held at once: 128 MiB
 
@@ -68,13 +71,10 @@ def intervals_of(tally: Tally, n_resamples: int = 2_000, confidence: float = 0.9
     group = groups_of(0, tally.n, groups, tally.seed)
     size = np.bincount(group, minlength=groups).astype(np.float64)
     weights = _weights(tally.seed, n_resamples, groups)
-    table = tally.table
     out = {
         "ece": _ece(found, group, size, weights, bins, "equal_width", confidence),
         "ece_equal_mass": _ece(found, group, size, weights, bins, "equal_mass", confidence),
-        "classwise_ece": _sum_of_gaps(
-            (table[..., SUM_Y] - table[..., SUM_P]).reshape(groups, -1) / classes, size, weights, confidence
-        ),
+        "classwise_ece": _sum_of_gaps(_gaps(tally).reshape(groups, -1) / classes, size, weights, confidence),
     }
     for name, values in (("nll", found.nll), ("brier", found.brier)):
         sums = np.bincount(group, weights=values, minlength=groups)
@@ -107,12 +107,50 @@ def ece_interval(
     return _ece(found, group, size, _weights(seed, n_resamples, GROUPS), bins, binning, confidence)
 
 
+def groups_for(classes: int, bins: int = 15) -> int:
+    """Return how many groups to gather the samples of one cell in: `GROUPS`, or fewer where classes are many.
+
+    >>> groups_for(10), groups_for(1000)
+    (256, 139)
+    """
+    return max(_FEWEST_GROUPS, min(GROUPS, _GROUP_CELLS // (classes * bins)))
+
+
+def gap_sums(tally: Tally) -> dict[str, np.ndarray]:
+    """Return what `classwise_interval` needs of a tally of many groups; nothing where some logits have no softmax.
+
+    Returns:
+        "gaps" (G, K, M) float32, sums of outcome less probability; "size" (G,) int64, samples of each group.
+    """
+    if not tally.whole:
+        return {}
+    size = tally.table[:, 0, :, COUNT].sum(axis=1)  # every sample is in one bin of every class
+    return {"gaps": _gaps(tally).astype(np.float32), "size": size.astype(np.int64)}
+
+
+def classwise_interval(
+    sums: Mapping[str, np.ndarray], seed: int = 0, n_resamples: int = 2_000, confidence: float = 0.95
+) -> Interval:
+    """Return the classwise calibration error with its interval, from `gap_sums` alone.
+
+    Args:
+        seed, n_resamples, confidence: as in `statistics.bootstrap_ci`.
+    """
+    gaps, size = sums["gaps"].astype(np.float64), sums["size"].astype(np.float64)
+    groups, classes, _ = gaps.shape
+    return _sum_of_gaps(gaps.reshape(groups, -1) / classes, size, _weights(seed, n_resamples, groups), confidence)
+
+
 def reliability_intervals(found: calibration.Reliability, confidence: float = 0.95) -> list[Interval | None]:
     """Return the accuracy of each bin of a reliability diagram with its Wilson interval, None where it is empty."""
     return [
         wilson(round(float(share * count)), int(count), confidence) if count else None
         for share, count in zip(found.accuracy, found.count, strict=True)
     ]
+
+
+def _gaps(tally: Tally) -> np.ndarray:
+    return tally.table[..., SUM_Y] - tally.table[..., SUM_P]
 
 
 def _ece(
@@ -199,11 +237,14 @@ def _percentile(estimate: float, drawn: np.ndarray, confidence: float) -> Interv
     return Interval(float(estimate), float(low), float(high))
 
 
+@functools.lru_cache(maxsize=1)  # the same for every cell of a run, and slower to draw than to use
 def _weights(seed: int, n_resamples: int, groups: int) -> np.ndarray:
     """Return (R, G) float64 weights of mean 1 in each row: exponential ones, the Bayesian bootstrap's."""
     uniform = Keys.of(seed, n_resamples).fold("calibration.weights").uniform(groups).double()
     drawn = -torch.log1p(-uniform)
-    return (drawn / drawn.mean(dim=1, keepdim=True)).numpy()
+    weights = (drawn / drawn.mean(dim=1, keepdim=True)).numpy()
+    weights.flags.writeable = False
+    return weights
 
 
 def _pieces(weights: np.ndarray, cells: int) -> Any:

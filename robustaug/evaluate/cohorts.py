@@ -180,10 +180,10 @@ def table_of(
         return CohortTable([], {})
     if columns is not None:
         known = replace(known, columns={name: known.columns[name] for name in columns})
-    measured = [(*_of_samples(records, known, group), group[0]) for group in _conditions(cells)]
+    measured = [(*_of_samples(records, known, group), group[0]) for group in conditions(cells)]
     found: list[tuple[Cell, str, str, int, float]] = []
     suppressed: dict[str, int] = {}
-    for grouping in _groupings(known, pairs):
+    for grouping in groupings(known, pairs):
         small = np.zeros(len(grouping.names), dtype=bool)
         for rows, correct, cell in measured:
             sizes = np.bincount(grouping.at[rows], minlength=len(small))
@@ -202,7 +202,7 @@ def _row(cell: Cell, column: str, cohort: str, n: int, hits: float, level: float
     return CohortCell(cell.kind, cell.scenario, cell.severity, column, cohort, n, *interval)
 
 
-def _conditions(cells: Sequence[Cell]) -> list[list[Cell]]:
+def conditions(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Return the cells that differ in nothing but the seed, group by group, clean ones first."""
     groups: dict[tuple[int, str, float], list[Cell]] = {}
     for cell in cells:
@@ -218,7 +218,8 @@ def _of_samples(records: Records, known: Metadata, cells: Sequence[Cell]) -> tup
     return rows, np.bincount(at, correct, len(rows)) / np.bincount(at, minlength=len(rows))
 
 
-def _groupings(known: Metadata, pairs: bool) -> Iterator[Grouping]:
+def groupings(known: Metadata, pairs: bool) -> Iterator[Grouping]:
+    """Yield the cohorts of each column, named in words, and of every two columns together where `pairs`."""
     for one in known.columns.values():
         yield Grouping(one.column, [spelt(one.column, name) for name in one.names], one.at)
     several = [

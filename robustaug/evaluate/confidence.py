@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from robustaug.data.source import Source
+from robustaug.evaluate.calibration_intervals import gap_sums, groups_for
 from robustaug.evaluate.statistics import Interval, bootstrap_ci, wilson
-from robustaug.trust import calibration
+from robustaug.trust import calibration, ood
 from robustaug.trust.conformal import ConformalSets, conformal_quantile, fit_sets
 
 CALIBRATION = ("ece", "classwise_ece", "nll", "brier")
+SELECTIVE = ("aurc",)
+"""Area under the curve of wrong answers against the share answered, the surest first."""
+
 SETS = ("coverage", "set_size")
 """Figures of prediction sets: the share that holds the label, and the mean number of classes in one."""
 
@@ -37,16 +41,25 @@ class Confidence:
             logits: (N, K).
             labels, index: (N,) int64.
         """
-        self._tally = (self._tally or calibration.Tally(logits.shape[1])).add(logits, labels)
+        if self._tally is None:
+            self._tally = calibration.Tally(logits.shape[1], groups=groups_for(logits.shape[1]))
+        self._tally.add(logits, labels)
         if self.sets is None:
             return {}
         found = self.sets.outcome(logits, labels, index)
         return {"covered": found.covered, "set_size": found.size}
 
+    @property
+    def sums(self) -> dict[str, np.ndarray]:
+        """What an interval of the classwise error is had from, see `gap_sums`; its size has nothing to do with N."""
+        assert self._tally is not None, "a cell without samples is refused before"
+        return gap_sums(self._tally)
+
     def figures(self, samples: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return accuracy, `CALIBRATION` and, where there are sets, `SETS`, from a cell's columns."""
+        """Return accuracy, `CALIBRATION`, `SELECTIVE` and, where there are sets, `SETS`, from a cell's columns."""
         assert self._tally is not None, "a cell without samples is refused before"
         figures = {"accuracy": float(samples["correct"].mean())} | calibration_figures(self._tally)
+        figures["aurc"] = ood.aurc(samples["confidence"], samples["correct"])
         if self.sets is not None:
             figures["coverage"] = float(samples["covered"].mean())
             figures["set_size"] = float(samples["set_size"].mean())

@@ -23,7 +23,9 @@ FIGURES = frozenset(
         *("ece", "nll", "brier", "temperature", "ece_scaled", "nll_scaled", "brier_scaled"),
         *("classwise_ece", "classwise_ece_scaled", "coverage", "set_size"),
         *("corruption_ece", "corruption_classwise_ece", "corruption_nll", "corruption_brier"),
-        *("corruption_coverage", "corruption_set_size"),
+        *("corruption_coverage", "corruption_set_size", "aurc", "corruption_aurc"),
+        *(f"worst_cohort_{figure}" for figure in ("ece", "nll", "brier", "coverage")),
+        *(f"worst_cohort_shifted_{figure}" for figure in ("ece", "nll", "brier", "coverage")),
         *("certified_accuracy", "ood_auroc", "ood_fpr95", "worst_cohort_shifted_accuracy", "worst_behaviour_followed"),
         *("consistency", "severity_area", "flip_probability", "top5_distance", "cue_gap", "proxy_accuracy"),
     ]

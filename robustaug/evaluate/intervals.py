@@ -14,14 +14,18 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from robustaug.evaluate import behaviour, domains, left_out, protected, shift, summary
-from robustaug.evaluate.calibration_intervals import calibration_intervals, ece_interval
+from robustaug.evaluate.calibration_intervals import calibration_intervals, classwise_interval, ece_interval
 from robustaug.evaluate.certify import ABSTAIN
+from robustaug.evaluate.cohort_confidence import WORST, worst_intervals
 from robustaug.evaluate.cohorts import cohort_table
-from robustaug.evaluate.confidence import CALIBRATION, SETS
+from robustaug.evaluate.confidence import CALIBRATION, SELECTIVE, SETS
 from robustaug.evaluate.detection import detection_interval
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.scores import named_score
+from robustaug.evaluate.selective import aurc_interval
 from robustaug.evaluate.shares import even_weights, per_sample, share_interval
+from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.statistics import (
     Interval,
     anytime,
@@ -43,13 +47,13 @@ def intervals(records: Records, model: str, names: Iterable[str], confidence: fl
     """Return the figures `names` of `summary.figures` with their intervals; those that have none are absent.
 
     Samples stand for the data that a model will meet; seeds and severities of the same samples count as one draw each.
-    Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et al.
-    2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies between
-    the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in `auroc_interval`;
-    FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in `detection_interval`; medians
-    from order statistics; means from a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in
-    `calibration_intervals`; those of `shift` as each family says. The classwise error under shift has none: its logits
-    are not kept.
+    Shares have Wilson's interval, its sample size that at which independent samples would vary as much (Franco et
+    al. 2019, section 3); after an attack that stops itself, `statistics.anytime`. The least of several shares lies
+    between the least of their ends, at a level that holds for all of them at once. For the rest: AUROC as in
+    `auroc_interval`; FPR95 from the interval of the threshold and that of the share; AUPR and AURC as in
+    `detection_interval`, without foreign data AURC as in `aurc_interval`; medians from order statistics; means from
+    a bootstrap; gaps between groups as in `gap_intervals`; calibration errors as in `calibration_intervals`;
+    those of `shift` as each family says.
 
     Args:
         confidence: of each interval, in (0, 1).
@@ -89,6 +93,8 @@ class _Figures:
             return self._worst_cohort()
         if name == "worst_cohort_shifted_accuracy" and graded:
             return self._worst_shifted()
+        if name in WORST:
+            return self._worst_confidence.get(name)
         if name in (left_out.KNOWN, left_out.GAP) and clean and name in clean[0].metrics:
             known, correct = self._samples(clean[0], "known", "correct")
             return left_out.interval(name, known, correct, self.confidence)
@@ -100,7 +106,7 @@ class _Figures:
             return self._calibrated(name, clean[0])
         if name.endswith(("_followed", "_applicable")):
             return self._behaved(name)
-        if found := self._shift.of(name):
+        if found := self._shift.of(name) or self._spectrum.interval(name, self.confidence):
             return found
         return self._confident(name) or self._foreign(name) or self._smoothed(name) or self._nearest(name)
 
@@ -139,16 +145,21 @@ class _Figures:
     def _confident(self, name: str) -> Interval | None:
         """Return a figure of prediction sets, or one of calibration under shift."""
         graded = self.kinds.get("operator", [])
-        for figure in (*SETS, *CALIBRATION):
+        for figure in (*SETS, *CALIBRATION, *SELECTIVE):
             at = [cell for cell in graded if name in (f"corruption_{figure}", f"{cell.scenario}_{figure}")]
             at += [cell for cell in self.kinds.get("data", []) if name == f"{cell.scenario}_{figure}"]
             cells = self.kinds.get("clean", []) if name == figure else at
-            if not cells or not all(figure in cell.metrics for cell in cells) or figure == "classwise_ece":
+            if not cells or not all(figure in cell.metrics for cell in cells):
                 continue
             if figure == "coverage":
                 return self._share(cells, even_weights(cells), lambda cell: self._samples(cell, "covered")[0])
+            if figure == "aurc":
+                return _averaged([area for cell in cells if (area := self._area(cell))])
             if figure == "ece":
                 return _averaged([ece for cell in cells if (ece := self._ece(cell))])
+            if figure == "classwise_ece":
+                sums = [self.records.sums(cell) for cell in cells]
+                return _averaged([*map(self._classwise, sums)]) if all(sums) else None
             values = self._by_sample(cells, even_weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
             return self._mean(values) if np.isfinite(values).all() else None
         return None
@@ -158,6 +169,13 @@ class _Figures:
         if not np.isfinite(confidence).all():
             return None
         return ece_interval(confidence, correct, n_resamples=self._resamples(2_000), confidence=self.confidence)
+
+    def _area(self, cell: Cell) -> Interval | None:
+        confidence, correct = self._samples(cell, "confidence", "correct")
+        return aurc_interval(confidence, correct, self.confidence) if np.isfinite(confidence).all() else None
+
+    def _classwise(self, sums: dict[str, np.ndarray]) -> Interval:
+        return classwise_interval(sums, n_resamples=self._resamples(2_000), confidence=self.confidence)
 
     def _least_at_largest(self, cells: Sequence[Cell]) -> Interval:
         """Return the least accuracy over the scenarios, each at its largest budget."""
@@ -178,6 +196,14 @@ class _Figures:
     @cached_property
     def _shift(self) -> shift.Intervals:
         return shift.Intervals(self.records, self.model, self.confidence)
+
+    @cached_property
+    def _worst_confidence(self) -> dict[str, Interval]:
+        return worst_intervals(self.records, self.model, self.confidence)
+
+    @cached_property
+    def _spectrum(self) -> Spectrum:
+        return Spectrum(self.records, self.model)
 
     @cached_property
     def _protected(self) -> dict[str, Interval]:
@@ -227,8 +253,9 @@ class _Figures:
                 continue
             wanted = name.removesuffix(f"_{figure}")
             pairs = [(c, s) for c in cells for s in _scores(c, figure) if wanted == f"{c.scenario}_{s}"]
+            pairs += self._spectrum.sources(name) if figure == "fpr95" else []
             if wanted == "ood":
-                pairs = [(c, summary.named_score(_scores(c, figure))) for c in cells]
+                pairs = [(c, named_score(_scores(c, figure))) for c in cells]
             each = [self._apart(cell, f"score_{score}", figure) for cell, score in pairs]
             if each and None not in each:
                 return _averaged(each)  # type: ignore[arg-type]

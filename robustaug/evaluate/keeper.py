@@ -30,7 +30,8 @@ class Keeper:
         self.settle()
         done = replace(cell, n=measured.n, seconds=seconds, metrics=measured.metrics)
         if launch.place()[0] == 0:
-            self._kept = self._writer.submit(self._records.store, done, measured.samples, measured.examples)
+            kept = measured.samples, measured.examples, measured.sums
+            self._kept = self._writer.submit(self._records.store, done, *kept)
 
     def columns(self, cell: Cell, plan: Plan) -> Columns:
         """Return the columns of a stored cell that `plan` is computed from, on every process."""

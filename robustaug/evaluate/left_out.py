@@ -19,7 +19,7 @@ from robustaug.evaluate.cohorts import metadata
 from robustaug.evaluate.confidence import calibration_figures
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.statistics import Interval, bootstrap_ci, wilson
-from robustaug.trust import calibration
+from robustaug.trust import calibration, ood
 
 NAME = "leave_one_out"
 """The model that the outcomes are put together under."""
@@ -124,6 +124,7 @@ def _known(samples: Mapping[str, dict[str, np.ndarray]], domains: np.ndarray) ->
 def _figures(samples: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the figures that a cell's columns allow; the classwise error needs logits, which shifted cells lack."""
     figures = {figure: float(samples[column].mean()) for figure, column in _MEANS.items() if column in samples}
+    figures["aurc"] = ood.aurc(samples["confidence"], samples["correct"])
     if "logits" in samples:
         logits = samples["logits"]
         return figures | calibration_figures(calibration.Tally(logits.shape[1]).add(logits, samples["label"]))

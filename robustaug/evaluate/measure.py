@@ -107,12 +107,13 @@ def _clean(bench: Bench, plan: Plan) -> Measured:
 def _operator(bench: Bench, plan: Plan) -> Measured:
     shift = shift_of(bench, plan, plan.spec)
     pictured = bench.test.layout is IMAGES  # reports show pictures alone
+    told_apart = bench.scores if plan.role == "shifted" else {}
 
     def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
         image, shifted = shift(batch)
-        logits = logits_of_input(bench.model, bench.test.as_input(shifted, bench.device))
+        logits, scores = scored(bench.model, told_apart, bench.test.as_input(shifted, bench.device))
         few = [part[: bench.examples].cpu() for part in (image, shifted)] if pictured else []
-        return judged(batch, logits), logits, few
+        return judged(batch, logits) | scores, logits, few
 
     rows: list[Columns] = []
     before: list[Tensor] = []
@@ -123,17 +124,18 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
         for kept, part in zip((before, after), few, strict=False):
             keep(kept, part, bench.examples)
     samples = stacked(rows)
-    figures = confidence.figures(samples)
-    return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
+    figures, pictures = confidence.figures(samples), examples_of(before=before, after=after)
+    return Measured(samples, figures, pictures, len(samples["index"]), confidence.sums)
 
 
 def _proxy(bench: Bench, plan: Plan) -> Measured:
     source = bench.proxies[plan.scenario]
+    told_apart = bench.scores if plan.role == "shifted" else {}
 
     def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
-        logits = logits_of_input(bench.model, source.as_input(batch.image, bench.device))
+        logits, scores = scored(bench.model, told_apart, source.as_input(batch.image, bench.device))
         few = [batch.image[: bench.examples]] if source.layout is IMAGES else []
-        return judged(batch, logits), logits, few
+        return judged(batch, logits) | scores, logits, few
 
     rows: list[Columns] = []
     after: list[Tensor] = []
@@ -143,7 +145,8 @@ def _proxy(bench: Bench, plan: Plan) -> Measured:
         for part in few:
             keep(after, part, bench.examples)
     samples = stacked(rows)
-    return Measured(samples, confidence.figures(samples), examples_of(after=after), len(samples["index"]))
+    figures, pictures = confidence.figures(samples), examples_of(after=after)
+    return Measured(samples, figures, pictures, len(samples["index"]), confidence.sums)
 
 
 def _smoothed(bench: Bench, plan: Plan) -> Measured:

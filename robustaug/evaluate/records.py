@@ -5,9 +5,10 @@ place first, then its row is committed. Reports, comparisons, gates and cohorts 
 
     runs/<name>/
       run.json           what was run: config, versions, seeds, data and model fingerprints
-      records.sqlite     table `cells`
+      records.sqlite     tables `cells` and `notes`
       samples/<id>.parquet      index, label, prediction, confidence, nll and more columns by kind of cell; of a
                                 masking cell one row a finding: name, message, evidence, remedy, before, after
+      sums/<id>.safetensors     of corrupted cells: "gaps" and "size" of groups of samples, for intervals
       examples/<id>.safetensors "before" and "after", uint8 (N, C, H, W)
 """
 
@@ -33,7 +34,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cells (
   id TEXT PRIMARY KEY, model TEXT NOT NULL, scenario TEXT NOT NULL, kind TEXT NOT NULL, severity REAL NOT NULL,
   seed INTEGER NOT NULL, fingerprint TEXT NOT NULL, n INTEGER NOT NULL, seconds REAL NOT NULL, metrics TEXT NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS notes (model TEXT NOT NULL, topic TEXT NOT NULL, words TEXT NOT NULL);
 """
 
 
@@ -96,7 +98,7 @@ class Records:
             (self.folder / "examples").mkdir(exist_ok=True)
         try:
             with closing(self._connect()) as connection, connection:
-                connection.execute(_SCHEMA)
+                connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{self._database} is damaged ({error}); move it away and run again to measure anew"
@@ -122,16 +124,25 @@ class Records:
         """Replace run.json."""
         atomic.write_text(self.folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
-    def store(self, cell: Cell, samples: Mapping[str, Any], examples: Mapping[str, np.ndarray] | None = None) -> None:
+    def store(
+        self,
+        cell: Cell,
+        samples: Mapping[str, Any],
+        examples: Mapping[str, np.ndarray] | None = None,
+        sums: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Write one cell, replacing an older one of the same key.
 
         Args:
             samples: columns of equal length: 1-D arrays, or (n, k) arrays stored as fixed-size lists.
             examples: "before" and "after", uint8 (N, C, H, W).
+            sums: arrays of any shape.
         """
-        if examples:
-            with atomic.replacing(self.folder / "examples" / f"{cell.id}.safetensors") as aside:
-                save_file({key: np.ascontiguousarray(value) for key, value in examples.items()}, aside)
+        for kind, arrays in (("examples", examples), ("sums", sums)):
+            if arrays:
+                (self.folder / kind).mkdir(exist_ok=True)
+                with atomic.replacing(self.folder / kind / f"{cell.id}.safetensors") as aside:
+                    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, aside)
         with atomic.replacing(self._samples_path(cell)) as aside:
             pq.write_table(pa.table({key: _column(value) for key, value in samples.items()}), aside)
         row = asdict(cell) | {"id": cell.id, "metrics": json.dumps(nan_to_null(cell.metrics))}
@@ -139,6 +150,18 @@ class Records:
         marks = ", ".join(f":{name}" for name in row)
         with closing(self._connect()) as connection, connection:
             connection.execute(f"INSERT OR REPLACE INTO cells ({columns}) VALUES ({marks})", row)  # noqa: S608
+
+    def write_notes(self, model: str, notes: Mapping[str, str]) -> None:
+        """Replace what is noted of a model: by topic, why something could not be measured."""
+        with closing(self._connect()) as connection, connection:
+            connection.execute("DELETE FROM notes WHERE model = ?", (model,))
+            rows = [(model, topic, words) for topic, words in notes.items()]
+            connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", rows)
+
+    def notes(self, model: str) -> dict[str, str]:
+        """Return what is noted of a model, by topic."""
+        with closing(self._connect()) as connection:
+            return dict(connection.execute("SELECT topic, words FROM notes WHERE model = ? ORDER BY rowid", (model,)))
 
     def cells(self, **where: Any) -> list[Cell]:
         """Return the cells that match, such as `cells(model="robust", kind="attack")`, in a stable order."""
@@ -181,7 +204,14 @@ class Records:
 
     def examples(self, cell: Cell) -> dict[str, np.ndarray]:
         """Return "before" and "after", uint8 (N, C, H, W), or an empty dict."""
-        path = self.folder / "examples" / f"{cell.id}.safetensors"
+        return self._arrays("examples", cell)
+
+    def sums(self, cell: Cell) -> dict[str, np.ndarray]:
+        """Return the sums over groups of samples, or an empty dict."""
+        return self._arrays("sums", cell)
+
+    def _arrays(self, kind: str, cell: Cell) -> dict[str, np.ndarray]:
+        path = self.folder / kind / f"{cell.id}.safetensors"
         return load_file(path) if path.exists() else {}
 
     def _samples_path(self, cell: Cell) -> Path:

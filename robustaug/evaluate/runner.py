@@ -31,7 +31,7 @@ from robustaug.evaluate.measure import logits_and_labels, measure
 from robustaug.evaluate.protected import check_protected
 from robustaug.evaluate.proxies import proxy_sources
 from robustaug.evaluate.records import Cell, Records
-from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits
+from robustaug.evaluate.scores import Specs, fit_scores, ready_scores, score_limits, unfit_limits
 from robustaug.evaluate.suite import Plan, Suite
 from robustaug.models.classifier import Classifier, require_eval
 from robustaug.models.fingerprint import model_fingerprint
@@ -146,7 +146,8 @@ def run_suite(
                 if held[at]:
                     continue
                 if bench is None:
-                    bench = _bench(model, mine, suite, device, scores)
+                    bench, unfit = _bench(model, mine, suite, device, scores)
+                    launch.told(lambda name=name, unfit=unfit: records.write_notes(name, unfit))
                     bench = replace(bench, others=tuple(models[other] for other in others), proxies=proxies)
                 basis = keeper.columns(_basis(plan, plans, cells), plan) if plan.basis else None
                 started = time.perf_counter()
@@ -191,7 +192,10 @@ def _basis(plan: Plan, plans: list[Plan], cells: list[Cell]) -> Cell:
     return cells[plans.index(plan._replace(kind=plan.basis, severity=0.0, basis=""))]
 
 
-def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]) -> Bench:
+def _bench(
+    model: Classifier, data: EvalData, suite: Suite, device: torch.device, scores: dict[str, Score]
+) -> tuple[Bench, dict[str, str]]:
+    """Return the bench, and why scores are left out of it."""
     temperature, sets = None, None
     if data.validation is not None:
         logits, labels = logits_and_labels(model, data.validation, suite.batch_size, device)
@@ -199,14 +203,15 @@ def _bench(model: Classifier, data: EvalData, suite: Suite, device: torch.device
             warnings.simplefilter("ignore", UserWarning)  # a temperature without a best value: the run's limits say so
             temperature = fit_temperature(logits, labels)
         sets = fit_where_enough(logits, labels, suite.alpha)
-    fit_scores(scores, model, data.train, suite.batch_size, device)
-    return Bench(model, data.test, device, suite.batch_size, temperature, scores, suite.examples, sets=sets)
+    able, unfit = fit_scores(scores, model, data.train, suite.batch_size, device)
+    return Bench(model, data.test, device, suite.batch_size, temperature, able, suite.examples, sets=sets), unfit
 
 
 def _limits(model: str, records: Records) -> list[str]:
     """Say what is no evidence, from what is stored of a model."""
     clean = records.cells(model=model, kind="clean")[0]
     found = _temperature_limits(model, clean) + _attack_limits(model, records)
+    found += unfit_limits(model, records.notes(model))
     found += score_limits(model, records.cells(model=model, kind="ood"))
     return found + behaviour.limits(records.cells(model=model))
 
@@ -270,5 +275,6 @@ def _beside(plan: Plan, others: list[str], proxies: Mapping[str, Source]) -> lis
 def _cell(model: str, plan: Plan, base: str, beside: list[str]) -> Cell:
     """Return the cell before it is measured."""
     parts = [base, plan.spec, plan.limit, plan.kind, *beside]
+    parts += ["scored"] if plan.role == "shifted" else []  # another role changes only how cells are put together
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Cell(model, plan.scenario, plan.kind, plan.severity, plan.seed, fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ _TRIED = 8  # samples that show whether a model gives what a score needs
 def short_name(spec: Any) -> str:
     """Return what records call a score: its name without the family."""
     return registry.spec_name(spec).removeprefix("ood.")
+
+
+def named_score(names: Sequence[str]) -> str:
+    """Return the score that stands for all where one must: energy, or the first there is."""
+    return "energy" if "energy" in names else names[0]
 
 
 def ready_scores(
@@ -52,12 +58,28 @@ def ready_scores(
 
 def fit_scores(
     scores: dict[str, ood.Score], model: Classifier, train: Source | None, batch_size: int, device: torch.device
-) -> None:
-    """Fit all scores that learn in one pass over the training data."""
+) -> tuple[dict[str, ood.Score], dict[str, str]]:
+    """Fit all scores that learn in one pass over the training data.
+
+    Returns:
+        The scores that can judge, and for each that this data cannot fit the reason, by short name.
+    """
     wanted = frozenset[str]().union(*(score.learns for score in scores.values()))
-    if wanted:
-        assert train is not None, "a score that learns is ready only where there is training data"
-        ood.fit(scores.values(), ood.observed(model, train, batch_size, device, wanted))
+    if not wanted:
+        return scores, {}
+    assert train is not None, "a score that learns is ready only where there is training data"
+    refused = ood.fit_each(scores.values(), ood.observed(model, train, batch_size, device, wanted))
+    reasons = {short: str(refused[score.name]) for short, score in scores.items() if score.name in refused}
+    return {short: score for short, score in scores.items() if short not in reasons}, reasons
+
+
+def unfit_limits(model: str, reasons: Mapping[str, str]) -> list[str]:
+    """Say which scores were left out because the training data could not fit them."""
+    return [
+        f"{model}: ood.{short} was not measured: the training data cannot fit it "
+        f"({reason.removeprefix(f'ood.{short}: ').removesuffix('.')})."
+        for short, reason in reasons.items()
+    ]
 
 
 def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -50,6 +50,9 @@ class Scenario(Strict):
             how often the prediction changes on the way.
         cue: what should not matter, such as `{operator: {image.watermark: {opacity: 0.4}}}`; measured is what accuracy
             it costs.
+        role: what a scenario is to out-of-distribution scores. Of an ood source "near" (like the test data, but of no
+            class) or "far": figures are also had of all sources of a role together. Of operators and data "shifted":
+            the scores judge these data too, and count them as known ones in full-spectrum figures; see `spectrum`.
         limit: measure at most this many samples, a seeded random choice; all when left out.
         seeds: one measurement each.
     """
@@ -65,6 +68,7 @@ class Scenario(Strict):
     ood: str | dict[str, dict[str, Any] | None] | None = None
     sequence: Walk | None = None
     cue: Cue | None = None
+    role: Literal["near", "far", "shifted"] | None = None
     limit: int | None = Field(default=None, ge=1)
     seeds: list[int] = [0]
 
@@ -118,6 +122,12 @@ class Scenario(Strict):
             raise ValueError("expects is `same`, `changed` or a mapping of classes, and goes with exactly one operator")
         if self.cue and self.cue.column and (self.limit is not None or self.seeds != [0]):
             raise ValueError("limit and seeds are for what is measured anew; a cue's column is read off the clean data")
+        fitting = {"near": ("ood",), "far": ("ood",), "shifted": ("operators", "data")}.get(self.role or "", given)
+        if given[0] not in fitting:
+            wanted = " and ".join(fitting)
+            raise ValueError(f"role {self.role} is for {wanted}, this scenario has {given[0]}; leave it out")
+        if self.role and self.expects is not None:
+            raise ValueError("role goes with data that are as they were but shifted; a behavioural test has none")
         if self.attack:
             self._check_budgets()
         elif self.eps:
@@ -216,6 +226,16 @@ class Suite(Strict):
         return self
 
     @model_validator(mode="after")
+    def _roles(self) -> Suite:
+        roles = {scenario.role for scenario in self.scenarios.values()}
+        if "shifted" in roles and not roles & {"near", "far"}:
+            raise ValueError("role shifted goes with foreign data whose role is near or far, to tell it apart from")
+        for name, scenario in self.scenarios.items():
+            if scenario.ood and name in ("ood_near", "ood_far"):
+                raise ValueError(f"{name!r} is what figures of that role are called; name the scenario otherwise")
+        return self
+
+    @model_validator(mode="after")
     def _selecting(self) -> Suite:
         if "class" in self.protected:
             raise ValueError("protected names metadata columns; class is what is predicted")
@@ -242,7 +262,7 @@ class Suite(Strict):
                     for severity in scenario.severities:
                         yield _shift(name, scenario, operator, severity, seed)
                 if scenario.data is not None:
-                    yield Plan(name, "data", 0.0, seed, scenario.data, scenario.limit)
+                    yield Plan(name, "data", 0.0, seed, scenario.data, scenario.limit, role=scenario.role or "")
                 basis = ""
                 if (
                     scenario.attack is not None
@@ -262,7 +282,7 @@ class Suite(Strict):
                 if scenario.cue is not None and scenario.cue.operator is not None:
                     yield Plan(name, "cue", 0.0, seed, scenario.cue.model_dump(), scenario.limit)
                 if scenario.ood is not None:
-                    yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit, "clean")
+                    yield Plan(name, "ood", 0.0, seed, scenario.ood, scenario.limit, "clean", scenario.role or "")
         if (first := next((s for s in self.scenarios.values() if s.attack), None)) and self.masking_checks:
             eps = middle(first.eps) if first.eps else 0.0
             yield Plan(MASKING, "masking", eps, first.seeds[0], first.attack, None)
@@ -273,7 +293,7 @@ def _shift(name: str, scenario: Scenario, operator: Any, severity: int, seed: in
         test = {"operator": operator, "expects": scenario.expects}
         return Plan(name, "behaviour", float(severity), seed, test, scenario.limit, "clean")
     short = registry.spec_name(operator).removeprefix("image.")
-    return Plan(short, "operator", float(severity), seed, operator, scenario.limit)
+    return Plan(short, "operator", float(severity), seed, operator, scenario.limit, role=scenario.role or "")
 
 
 def middle(budgets: Sequence[float]) -> float:
@@ -295,6 +315,7 @@ class Plan(NamedTuple):
         limit: the most samples to measure, None for all.
         basis: the kind of the cell it is computed from, of the same model: "clean" or, of the same scenario and seed,
             "nearest" or "smoothed"; empty where it stands alone.
+        role: see `Scenario.role`; empty for none.
     """
 
     scenario: str
@@ -304,6 +325,7 @@ class Plan(NamedTuple):
     spec: Any
     limit: int | None
     basis: str = ""
+    role: str = ""
 
 
 def attack_figure(scenario: str, eps: float) -> str:

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import behaviour, domains, protected, shift
+from robustaug.evaluate import behaviour, domains, protected, shift, spectrum
+from robustaug.evaluate.cohort_confidence import worst_figures
 from robustaug.evaluate.cohorts import cohort_table, metadata
-from robustaug.evaluate.confidence import CALIBRATION, SETS
+from robustaug.evaluate.confidence import CALIBRATION, SELECTIVE, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
-from robustaug.evaluate.scores import short_name
+from robustaug.evaluate.scores import named_score, short_name
+from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.suite import Suite, attack_figure
 from robustaug.trust.ood.figures import FIGURES
 
@@ -43,20 +45,22 @@ def figures(records: Records, model: str) -> dict[str, float]:
     """Return every figure of `model` that its cells allow; what was not measured is absent.
 
     Keys: clean_accuracy, ece, classwise_ece, nll, brier, temperature and, scaled by it, ece_scaled and so on; coverage
-    and set_size (of prediction sets); corruption_accuracy, mean_corruption_error and `<operator>` (accuracy over
-    severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece, nll, brier, coverage and
-    set_size, the mean over severities and then over operators); `<data>` (accuracy on other labelled data),
-    `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it); robust_accuracy (the lowest
-    accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>` for one without epsilon, and
-    `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy (the lowest over the
-    certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy` (of the smoothed
-    model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong); `<source>_<score>_auroc`,
-    and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and ood_fpr95 (the mean over
-    foreign sources of the energy score, or of the first score there is); worst_cohort_accuracy,
-    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells); `<test>_followed` (of a behavioural
-    test, the share of the samples tested whose answer is as expected), `<test>_applicable` (the share tested) and
-    worst_behaviour_followed (the lowest); where the suite has domains those of `domains.figures`; of every protected
-    column those of `protected.figures`; those of every family of `shift`.
+    and set_size (of prediction sets); aurc (see `selective`); corruption_accuracy, mean_corruption_error and
+    `<operator>` (accuracy over severities); `corruption_<figure>` and `<operator>_<figure>` (of ece, classwise_ece,
+    nll, brier, aurc, coverage and set_size, the mean over severities and then over operators); `<data>` (accuracy on
+    other labelled data), `<data>_<figure>` of the same figures, and proxy_accuracy (the lowest over all of it);
+    robust_accuracy (the lowest accuracy over the attacks, each at its largest epsilon), `<attack>@<eps>`, `<attack>`
+    for one without epsilon, and `<attack>_median_norm` for one that looks for the nearest points; certified_accuracy
+    (the lowest over the certificates, each at its largest radius), `<certificate>@<radius>`, `<certificate>_accuracy`
+    (of the smoothed model), `<certificate>_abstained` and `<certificate>_mean_radius` (0 where it is wrong);
+    `<source>_<score>_auroc`, and likewise fpr95, aupr, aupr_foreign and aurc, see `ood.detection`; ood_auroc and
+    ood_fpr95 (the mean over foreign sources of the energy score, or of the first score there is); where scenarios
+    have roles `ood_near_<score>_<figure>` and likewise far, see `Spectrum.figures`; worst_cohort_accuracy,
+    worst_cohort_shifted_accuracy (the lowest over cohorts and corrupted cells), and likewise ece, nll, brier and
+    coverage, see `cohort_confidence.worst_figures`; `<test>_followed` (of a behavioural test, the share of the samples
+    tested whose answer is as expected), `<test>_applicable` (the share tested) and worst_behaviour_followed (the
+    lowest); where the suite has domains those of `domains.figures`; of every protected column those of
+    `protected.figures`; those of every family of `shift`.
     """
     cells = records.cells(model=model)
     out: dict[str, float] = {}
@@ -74,12 +78,14 @@ def figures(records: Records, model: str) -> dict[str, float]:
     out |= _means([c for c in cells if c.kind == "smoothed"], SMOOTHED)
     out |= _ood_figures([c for c in cells if c.kind == "ood"])
     out |= behaviour.figures(cells)
+    out |= Spectrum(records, model).figures()
     worst = [row.accuracy for row in cohorts(records, model) if row.worst]
     if worst:
         out["worst_cohort_accuracy"] = min(worst)
     if shifted := cohort_table(records, model, ["operator"], pairs=False).worst:
         out["worst_cohort_shifted_accuracy"] = shifted.accuracy
     out |= domains.figures(records, model)
+    out |= worst_figures(records, model)
     return out | protected.figures(records, model) | shift.figures(records, model)
 
 
@@ -90,9 +96,10 @@ def figure_names(suite: Suite, against: bool = True) -> set[str]:
         against: whether the model is held against a baseline, as the baseline itself is not.
     """
     names = domains.figure_names(suite) | protected.figure_names(suite) | shift.figure_names(suite, against)
+    names |= spectrum.figure_names(suite)
     for plan in suite.plans():
         if plan.kind in ("operator", "data"):
-            names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SETS))}
+            names |= {plan.scenario, *(f"{plan.scenario}_{figure}" for figure in (*CALIBRATION, *SELECTIVE, *SETS))}
         elif plan.kind in ("attack", "certified"):
             names.add(attack_figure(plan.scenario, plan.severity))
         elif plan.kind == "nearest":
@@ -147,7 +154,7 @@ def _shifted_confidence(cells: list[Cell]) -> dict[str, float]:
 
 
 def _everywhere(cells: list[Cell]) -> list[str]:
-    return [figure for figure in (*CALIBRATION, *SETS) if all(figure in cell.metrics for cell in cells)]
+    return [figure for figure in (*CALIBRATION, *SELECTIVE, *SETS) if all(figure in cell.metrics for cell in cells)]
 
 
 def _at_largest(name: str, cells: list[Cell]) -> dict[str, float]:
@@ -178,8 +185,3 @@ def _ood_figures(cells: list[Cell]) -> dict[str, float]:
         if names:
             out[f"ood_{figure}"] = float(np.mean([c.metrics[f"{named_score(names)}_{figure}"] for c in cells]))
     return out
-
-
-def named_score(names: Sequence[str]) -> str:
-    """Return the score that stands for all where one must: energy, or the first there is."""
-    return "energy" if "energy" in names else names[0]

@@ -163,8 +163,20 @@ def reliability(series: Sequence[Series], shares: Sequence[np.ndarray]) -> Spec:
     }
 
 
-def dots(series: Sequence[Series], names: Sequence[str], x_title: str, percent: bool, chance: float | None) -> Spec:
-    """Dots with intervals, one row a name, the first on top; `x` of a series is the row, `y` the value in [0, 1]."""
+def dots(
+    series: Sequence[Series],
+    names: Sequence[str],
+    x_title: str,
+    percent: bool,
+    chance: float | None,
+    most: float | None = None,
+) -> Spec:
+    """Dots with intervals, one row a name, the first on top; `x` of a series is the row, `y` the value in [0, 1].
+
+    Args:
+        chance: where to draw a line, None for none.
+        most: the greatest value drawn, where it is better near 0; the axis then runs from there to it.
+    """
     form = ".1%" if percent else ".3f"
     data = []
     for at, one in enumerate(series):
@@ -203,6 +215,8 @@ def dots(series: Sequence[Series], names: Sequence[str], x_title: str, percent: 
             "range": [len(names) - 0.5, -0.5],
         },
     }
+    if most is not None:
+        layout["xaxis"] |= {"range": [0, 1.04 * max(most, 0.01)], "dtick": None}
     if chance is not None and chance >= start:
         line = {"color": "--ink-3", "width": 1.5, "dash": "dot"}
         place = {"x0": chance, "x1": chance, "yref": "paper", "y0": 0, "y1": 1}

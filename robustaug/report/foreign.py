@@ -8,6 +8,7 @@ import numpy as np
 
 from robustaug.report.figures import Figure, Series, Table, dots
 from robustaug.report.pictures import PICTURES, Picture, Strip, data_uri
+from robustaug.report.spectrum import NearFar, near_far
 from robustaug.report.view import View, decimal, mean_metric, percent, words
 
 _PUBLISHED = {
@@ -23,10 +24,11 @@ _PUBLISHED = {
 
 
 class Foreign(NamedTuple):
-    """AUROC by source and score, and a strip of pictures a source."""
+    """AUROC by source and score, and by role where sources have one; a strip of pictures a source."""
 
     figure: Figure
     strips: list[Strip]
+    near_far: NearFar | None
 
 
 def foreign(view: View) -> Foreign | None:
@@ -59,7 +61,7 @@ def foreign(view: View) -> Foreign | None:
         Table(title, columns, [row for _, row in sorted(rows, key=lambda r: r[0])], 3),
     )
     strips = (_strip(view, source) for source in view.scenarios("ood"))
-    return Foreign(figure, [strip for strip in strips if strip.pictures])
+    return Foreign(figure, [strip for strip in strips if strip.pictures], near_far(view, _PUBLISHED))
 
 
 def _strip(view: View, source: str) -> Strip:

@@ -21,6 +21,7 @@ from robustaug.report.behaved import behaviour
 from robustaug.report.calibrated import calibrated
 from robustaug.report.certified import certified
 from robustaug.report.changed import changed
+from robustaug.report.cohort_confidence import cohort_confidence
 from robustaug.report.cohorts import cohorts
 from robustaug.report.corrupted import corruptions
 from robustaug.report.differences import Differences
@@ -30,6 +31,7 @@ from robustaug.report.foreign import foreign
 from robustaug.report.protected import protected_columns
 from robustaug.report.proxies import proxies
 from robustaug.report.risks import risks
+from robustaug.report.selective import selective
 from robustaug.report.shift import shifted
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
@@ -105,10 +107,12 @@ def _content(view: View) -> dict[str, Any]:
         "proxies": proxies(view, differences),
         "domains": domains(view),
         "calibration": calibrated(view),
+        "selective": selective(view),
         "foreign": foreign(view),
         "cohorts": cohorts(view),
         "worst": worst(view),
         "alike": alike(view),
+        "cohort_confidence": cohort_confidence(view),
         "protected": protected_columns(view),
         "training": training(view),
         "comparisons": _comparisons(view, differences),

@@ -102,6 +102,7 @@ def _table(found: Sequence[Trained]) -> Table:
     rows = []
     for one in found:
         kept = ("start" if not one.kept else f"{one.kept:.0f}") if one.best else ""
+        kept = f"{one.best['snapshots']:.0f} snapshots" if "snapshots" in one.best else kept
         shares = step_shares(one.history)
         augment = percent(shares.get("augment", 0.0)) if shares else "n/a"
         accuracies = [_change(one, key) for key in ("val_accuracy", "val_robust_accuracy")]
@@ -129,7 +130,8 @@ def _line(found: Sequence[Trained], key: str, title: str, form: str = "") -> Fig
     for trace in spec["data"]:
         if len(trace["x"]) > _CROWDED:
             trace["mode"] = "lines"
-    spec["data"] += [ring(one.model, one.kept, float(one.best[key])) for one, _ in lines if key in one.best]
+    rung = [one for one, _ in lines if key in one.best and "snapshots" not in one.best]  # an ensemble is of no epoch
+    spec["data"] += [ring(one.model, one.kept, float(one.best[key])) for one in rung]
 
     def text(value: float) -> str:
         return format(value, form) if form else percent(value)

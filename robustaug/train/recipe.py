@@ -125,6 +125,8 @@ class Recipe(Strict):
         compile: run the network through torch.compile.
         workers: processes that read ahead; 0 reads in this one.
         averaging, guard: see there.
+        snapshots: with `optimizer: {schedule: cycles, cycles: M}` keep the weights at the end of each cycle; the
+            trained model is the ensemble of all M, also kept as `ensemble/model.safetensors`. See `train.snapshots`.
         select: what makes an epoch the best: "robust", accuracy under attack where it is measured, then accuracy; or
             "worst_group", accuracy in the group of `data.groups` where it is lowest.
         patience: stop after this many epochs without a better one; None never does.
@@ -158,6 +160,7 @@ class Recipe(Strict):
     optimizer: Optimizer = Optimizer()
     averaging: Averaging | None = None
     guard: Guard | None = None
+    snapshots: bool = False
     select: Literal["robust", "worst_group"] = "robust"
     patience: Annotated[int, Field(ge=1)] | None = None
     save_every_s: Annotated[float, Field(gt=0)] = 300.0
@@ -233,7 +236,21 @@ class Recipe(Strict):
             self.data.synthetic.check_ratio(self.batch_size)
         if self.guard is not None and self.checkpoint is None:
             raise ValueError("guard compares with the checkpoint that training starts from; add `checkpoint:`")
+        self._check_snapshots()
         return self
+
+    def _check_snapshots(self) -> None:
+        if not self.snapshots:
+            return
+        cycles = self.optimizer.cycles
+        if self.optimizer.schedule != "cycles" or cycles < 2 or self.epochs % cycles:
+            raise ValueError(
+                "snapshots are taken at the end of cycles: set optimizer.schedule: cycles and optimizer.cycles: 2 or "
+                f"more, of which epochs is a multiple; got {self.optimizer.schedule}, {cycles} and {self.epochs} epochs"
+            )
+        for key in ("averaging", "guard", "patience"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"snapshots keep every cycle's own last weights; leave {key} out")
 
     def settings(self) -> dict[str, Any]:
         """Return the fields that weights depend on, as JSON holds them; the others may change between resumptions."""

@@ -19,10 +19,12 @@ class Optimizer(Strict):
         name: "sgd" (Nesterov momentum) or "adamw".
         lr: the peak rate.
         schedule: "one_cycle" (linear up over the first `warmup` share, cosine down to 0), "cosine" (the same without
-            a way up), "step" (times `factor` after each of the `milestones`) or "constant".
+            a way up), "cycles" (cosine several times over, each from `lr` anew: Loshchilov & Hutter 2017,
+            arXiv:1608.03983, section 3), "step" (times `factor` after each of the `milestones`) or "constant".
         warmup: share of all steps in [0, 1), for one_cycle.
         milestones: shares of all steps in (0, 1), for step.
         factor: for step.
+        cycles: how many, for cycles.
         clip: the largest gradient norm, None for no limit.
     """
 
@@ -30,16 +32,18 @@ class Optimizer(Strict):
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["one_cycle", "cosine", "step", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "cosine", "cycles", "step", "constant"] = "one_cycle"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.5, 0.75]
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    cycles: Annotated[int, Field(ge=1)] = 1
     clip: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _used(self) -> Optimizer:
         refuse_unused(self, self.name, {"momentum": "sgd"})
-        refuse_unused(self, self.schedule, {"warmup": "one_cycle", "milestones": "step", "factor": "step"})
+        used = {"warmup": "one_cycle", "milestones": "step", "factor": "step", "cycles": "cycles"}
+        refuse_unused(self, self.schedule, used)
         return self
 
     def rate(self, step: int, steps: int) -> float:
@@ -48,6 +52,9 @@ class Optimizer(Strict):
             return self.lr
         if self.schedule == "step":
             return self.lr * self.factor ** sum(step >= share * steps for share in self.milestones)
+        if self.schedule == "cycles":  # Huang et al. 2017, arXiv:1704.00109, equation 2
+            length = math.ceil(steps / self.cycles)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * (step % length) / length))
         up = self.warmup * steps if self.schedule == "one_cycle" else 0.0
         if step < up:
             return self.lr * (step + 1) / (up + 1)

@@ -2,7 +2,8 @@
 
 A run folder holds `best/model.safetensors` and `last/model.safetensors` (weights, with recipe, data, versions and
 figures in the header), `last/state.safetensors` (everything that the next step needs), `history.parquet` and, where
-there are synthetic samples, `synthetic_gate.json`. All randomness comes from (seed, epoch, sample), so training that
+there are synthetic samples, `synthetic_gate.json`; of a recipe with snapshots `snapshots/1/model.safetensors` and so
+on, and `ensemble/model.safetensors`. All randomness comes from (seed, epoch, sample), so training that
 was killed goes on from its last state and ends with the same weights.
 """
 
@@ -40,6 +41,7 @@ from robustaug.train.figures import lap_figures
 from robustaug.train.history import write_history
 from robustaug.train.processes import Processes
 from robustaug.train.recipe import Recipe
+from robustaug.train.snapshots import ensemble_of, ensembled, snapshot_at
 from robustaug.train.state import State
 from robustaug.train.step import PRECISIONS, Stepper
 from robustaug.train.synthetic import mixed
@@ -60,9 +62,10 @@ class Trained(NamedTuple):
     """What training returns.
 
     Attributes:
-        model: the best epoch's, in eval mode.
+        model: the best epoch's, in eval mode; the ensemble where the recipe asks for snapshots.
         checkpoint: where it is stored.
-        best: figures of the best epoch; those of `start` where the guard let none through.
+        best: figures of the best epoch; those of `start` where the guard let none through; those of the ensemble, and
+            "snapshots", how many, where it is one.
         start: figures of the checkpoint that training began at, if any.
         history: figures of each epoch.
         seconds: that its epochs took, kills and what was repeated after them left out.
@@ -119,7 +122,10 @@ def _train(recipe: Recipe, folder: Path, device: torch.device, progress: Progres
         model = run.model if state.average is None else model_in(state.average)
         checkpoint = folder / "best" / "model.safetensors"
         launch.wait()  # until it is written
-        best = checkpoints.load_into(checkpoint, model)["figures"]
+        if recipe.snapshots and not state.stopped:
+            model, checkpoint, best = run.ensemble()
+        else:
+            best = checkpoints.load_into(checkpoint, model)["figures"]
         run.tracker.finish(best | {"epoch": best.get("epoch", -1.0) + 1}, state.stopped)
     seconds = sum(figures["seconds"] for figures in state.history)
     return Trained(model.eval(), checkpoint, best, state.start, state.history, seconds, state.stopped)
@@ -139,6 +145,8 @@ def _prepare(recipe: Recipe, folder: Path, device: torch.device, progress: Progr
     model = initial_model(recipe).to(device)
     check_fit(recipe, model, source, held_back, unlabelled)
     model.encoding = source.encoding
+    if recipe.snapshots:
+        seeded(ensemble_of(recipe), recipe.seed)  # models that make no ensemble are refused now, not after training
     if isinstance(model, TextClassifier):
         model.meet(source.fetch(range(len(source)))[0].image)
     if recipe.checkpoint is not None:
@@ -214,6 +222,8 @@ class _Run:
         if verdict.best:
             self.keep("best", judged, figures)
         self.keep("last", judged, figures)
+        if place := snapshot_at(recipe, state.epoch):
+            self.keep(place, judged, figures)
         state.epoch, state.step, state.loss, state.seen, state.seconds = state.epoch + 1, 0, 0.0, 0, 0.0
         state.stopped = verdict.stop
         # the state is written last: a kill before it repeats the steps since, and writes the same files again
@@ -274,10 +284,20 @@ class _Run:
                 renew_statistics(average, inputs, self.stepper.processes)
         return model_in(average)
 
-    def keep(self, which: str, model: Classifier, figures: Figures) -> None:
-        """Store weights as `which` ("best" or "last")."""
+    def ensemble(self) -> tuple[Classifier, Path, Figures]:
+        """Judge and store the ensemble of all snapshots."""
+        model = ensembled(self.recipe, self.folder, self.stepper.device, self.source.encoding)
+        last = {"epoch": float(self.recipe.epochs - 1), "snapshots": float(self.recipe.optimizer.cycles)}
+        figures = self.validation(model) | last
+        self.keep("ensemble", model, figures, ensemble_of(self.recipe))
+        launch.wait()  # until it is written
+        return model, self.folder / "ensemble" / "model.safetensors", figures
+
+    def keep(self, which: str, model: Classifier, figures: Figures, spec: Any = None) -> None:
+        """Store weights as `which`, such as "best"; of the recipe's model, or of `spec`."""
         if self.stepper.processes.first:
-            checkpoints.save(self.folder / which / "model.safetensors", model, self._metadata(figures))
+            metadata = self._metadata(figures) | ({} if spec is None else {"model": spec})
+            checkpoints.save(self.folder / which / "model.safetensors", model, metadata)
 
     def save(self) -> None:
         """Store the history, then the state, which is what training goes on from."""

@@ -4,8 +4,11 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from robustaug.evaluate.calibration_intervals import (
+    GROUPS,
     calibration_intervals,
+    classwise_interval,
     ece_interval,
+    gap_sums,
     intervals_of,
     reliability_intervals,
 )
@@ -56,6 +59,15 @@ def test_the_estimates_are_the_figures_and_lie_inside():
     }
     assert {name: one.estimate for name, one in found.items()} == pytest.approx(wanted, abs=1e-12)
     assert all(one.low <= one.estimate <= one.high for one in found.values())
+    # from sums that are kept in place of logits, however many batches they came in
+    tally = calibration.Tally(3, groups=GROUPS)
+    for rows in (slice(0, 7), slice(7, 300)):
+        tally.add(logits[rows], labels[rows])
+    sums = gap_sums(tally)
+    assert sums["gaps"].shape == (GROUPS, 3, 15)
+    assert sums["size"].sum() == 300
+    assert classwise_interval(sums) == pytest.approx(found["classwise_ece"], abs=1e-7)
+    assert gap_sums(tally.add([[np.nan, 0.0, 0.0]], [0])) == {}
     p = calibration.predictions(logits, labels)
     assert ece_interval(p.confidence, p.correct) == pytest.approx(found["ece"], abs=1e-12)
 

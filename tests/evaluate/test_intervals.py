@@ -53,14 +53,12 @@ def measured(tmp_path_factory):
 def test_every_figure_lies_in_its_interval_and_few_have_none(measured):
     figures = summary.figures(measured, "m")
     found = intervals(measured, "m", figures, 0.95)
-    shifted = {f"{shift}_classwise_ece" for shift in ("corruption", "gaussian_noise", "brightness", "elsewhere")}
-    assert {*figures} - {*found} == {
-        "temperature",
-        "turned_worst_domain_accuracy",
-    } | shifted  # of 40 samples no domain is large
+    # of 40 samples no domain is large
+    assert {*figures} - {*found} == {"temperature", "turned_worst_domain_accuracy"}
     assert {*FIGURES} <= {*figures}
     for name, interval in found.items():
-        assert interval.estimate == pytest.approx(figures[name], abs=1e-9), name
+        # sums of groups are kept as float32
+        assert interval.estimate == pytest.approx(figures[name], abs=1e-7 if "classwise" in name else 1e-9), name
         assert interval.low <= interval.estimate <= interval.high, name
         assert interval.low < interval.high, name
 

@@ -99,6 +99,29 @@ def test_what_cannot_be_measured_is_said_in_words(last, train, missing, reason, 
     assert all(reason in sentence for sentence in said)
 
 
+def test_a_score_that_the_training_data_cannot_fit_is_left_out_with_its_reason(data, tmp_path):
+    last = torch.nn.Linear(20, 10)
+    last.weight.data.zero_()
+    last.bias.data = torch.eye(10)[0]  # says class 0 of everything, of which there is no training sample
+    without = data.train.subset([at for at, label in enumerate(data.train.labels.tolist()) if label != 0])
+    asked = suite(["ood.msp", "ood.she", {"ood.knn": {"k": 500}}, "ood.react"])
+    records, found = Records(tmp_path, create=True), EvalData(data.test, None, without)
+    said = [
+        [sentence for sentence in run_suite(records, {"m": network(last)}, found, asked, CPU) if "fit it" in sentence]
+        for _ in range(2)  # the second time nothing is measured or fitted, and it is said again
+    ]
+    assert said[0] == said[1]
+    assert said[0] == [
+        "m: ood.she was not measured: the training data cannot fit it (of no training sample the model is right, so "
+        "there is no pattern to store).",
+        f"m: ood.knn was not measured: the training data cannot fit it (k must be <= the {len(without)} training "
+        "features, got 500; set a smaller k).",
+    ]
+    [cell] = records.cells(kind="ood")
+    assert set(cell.metrics) == {f"{name}_{figure}" for name in ("msp", "react") for figure in ood.FIGURES}
+    assert records.notes("another") == {}
+
+
 def cell(source="svhn", **metrics):
     return Cell("m", source, "ood", 0.0, 0, "f", 9, 0.1, {f"{key}_auroc": value for key, value in metrics.items()})
 

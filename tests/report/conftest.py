@@ -177,6 +177,8 @@ def outcomes(draw: np.random.Generator, labels: np.ndarray, classes: int, share:
         "correct": correct,
         "confidence": confidence,
         "nll": -np.log(confidence),
+        "brier": (1 - confidence) ** 2,
+        "covered": correct | (np.arange(len(labels)) % 3 == 0),
     }
 
 

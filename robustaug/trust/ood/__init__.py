@@ -9,10 +9,11 @@ import sys
 
 from robustaug.registry import import_submodules
 from robustaug.trust.ood.bank import Bank
-from robustaug.trust.ood.detector import Detector, Flagged
+from robustaug.trust.ood.detector import Detector
 from robustaug.trust.ood.evidence import Evidence, Head, lacking, observe, observed
 from robustaug.trust.ood.figures import FIGURES, aupr, aurc, auroc, detection, fpr_at_tpr, risk_coverage
-from robustaug.trust.ood.score import Score, fit
+from robustaug.trust.ood.flagged import Flagged
+from robustaug.trust.ood.score import Score, fit, fit_each
 
 __all__ = [
     "FIGURES",
@@ -27,6 +28,7 @@ __all__ = [
     "auroc",
     "detection",
     "fit",
+    "fit_each",
     "fpr_at_tpr",
     "lacking",
     "observe",

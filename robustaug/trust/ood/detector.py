@@ -5,12 +5,10 @@ Legend: N samples.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -18,64 +16,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.stats import betabinom
 
 from robustaug import atomic, registry
+from robustaug.data.source import Source, batches
 from robustaug.models.classifier import Classifier, require_eval
 from robustaug.models.fingerprint import model_fingerprint
 from robustaug.parameters import spec_of
 from robustaug.trust.ood.evidence import observe
+from robustaug.trust.ood.flagged import Flagged
 from robustaug.trust.ood.score import Score
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet reads as the start of a formula
-
-
-@dataclass(frozen=True)
-class Flagged:
-    """A table of samples, the columns of which are what a reviewer needs.
-
-    Attributes:
-        index: (N,) int64, which sample.
-        score: (N,) float64; lower is more foreign, NaN could not be judged.
-        threshold: what a score must reach for the sample to pass.
-        prediction: (N,) int64, the predicted class.
-        predicted_class: N names of it.
-        flagged: (N,) bool, to be reviewed.
-    """
-
-    index: np.ndarray
-    score: np.ndarray
-    threshold: float
-    prediction: np.ndarray
-    predicted_class: tuple[str, ...]
-    flagged: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def review(self) -> Flagged:
-        """Return the flagged samples alone, the most foreign first; what could not be judged comes before them."""
-        score = np.where(np.isnan(self.score), -np.inf, self.score)
-        rows = np.argsort(score, kind="stable")
-        rows = rows[self.flagged[rows]]
-        names = tuple(self.predicted_class[row] for row in rows)
-        return Flagged(
-            self.index[rows], self.score[rows], self.threshold, self.prediction[rows], names, self.flagged[rows]
-        )
-
-    def write_csv(self, path: str | PathLike[str]) -> None:
-        """Write a row a sample, whole or not at all.
-
-        A class name that a spreadsheet would run as a formula gets an apostrophe in front.
-        """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["index", "score", "threshold", "predicted_class", "flagged"])
-        columns = (self.index.tolist(), self.score.tolist(), self.predicted_class, self.flagged.tolist())
-        for index, score, name, flagged in zip(*columns, strict=True):
-            shown = f"'{name}" if name.startswith(_FORMULA) else name
-            writer.writerow([index, repr(score), repr(self.threshold), shown, "yes" if flagged else "no"])
-        # class names need not be valid UTF-8
-        atomic.write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -90,6 +40,7 @@ class Detector:
         known: how many known samples the threshold was read off.
         classes: names, in the order of the logits; numbers where empty.
         batch_size: samples a forward pass.
+        shape: of a sample, as `Source.shape`; empty where it is not known.
     """
 
     model: Classifier
@@ -99,6 +50,7 @@ class Detector:
     known: int
     classes: tuple[str, ...] = ()
     batch_size: int = 256
+    shape: tuple[int, ...] = ()
 
     @classmethod
     def calibrated(
@@ -121,23 +73,44 @@ class Detector:
         Raises:
             ValueError: the rate is outside (0, 1), too few known samples for it, or too many that cannot be judged.
         """
-        if not 0 < review_rate < 1:
-            raise ValueError(f"review_rate must be in (0, 1), got {review_rate!r}; write 0.05 for 5 %")
-        detector = cls(model, score, math.nan, review_rate, len(known), tuple(classes), batch_size)
-        n = len(known)
-        rank = math.floor(review_rate * (n + 1) + 1e-9)  # 0.07 * 100 is a little over 7, others are a little under
+        detector = cls(model, score, math.nan, _rate(review_rate), 0, tuple(classes), batch_size)
+        return detector._calibrated(detector._judge(known)[0])
+
+    @classmethod
+    def calibrated_on(
+        cls,
+        model: Classifier,
+        score: Score,
+        known: Source,
+        review_rate: float,
+        device: torch.device,
+        batch_size: int = 256,
+    ) -> Detector:
+        """Choose the threshold on a source that is read batch by batch, so that it need not fit in memory.
+
+        Raises:
+            ValueError: as `calibrated`.
+        """
+        shape = tuple(known.shape)
+        detector = cls(model, score, math.nan, _rate(review_rate), 0, tuple(known.classes), batch_size, shape)
+        read = (known.as_input(batch.image, device) for batch in batches(known, batch_size))
+        return detector._calibrated(np.concatenate([detector._judge(x)[0] for x in read]))
+
+    def _calibrated(self, scores: np.ndarray) -> Detector:
+        """Return the same with the threshold that (n,) scores of known samples give."""
+        n, rate = len(scores), self.review_rate
+        rank = _rank(rate, n)
         if rank < 1:
-            least = math.ceil(1 / review_rate - 1e-9) - 1
-            raise ValueError(f"a review_rate of {review_rate:g} needs at least {least} known samples, got {n}")
-        scores, _ = detector._judge(known)
+            least = math.ceil(1 / rate - 1e-9) - 1
+            raise ValueError(f"a review_rate of {rate:g} needs at least {least} known samples, got {n}")
         threshold = float(np.sort(np.where(np.isnan(scores), -np.inf, scores))[rank - 1])
         if not math.isfinite(threshold):
             bad = int((~np.isfinite(scores)).sum())
             raise ValueError(
-                f"{score.name}: {bad} of {n} known samples have no finite score, more than the {rank} that a "
-                f"review_rate of {review_rate:g} allows; use another score"
+                f"{self.score.name}: {bad} of {n} known samples have no finite score, more than the {rank} that a "
+                f"review_rate of {rate:g} allows; use another score"
             )
-        return cls(model, score, threshold, review_rate, n, tuple(classes), batch_size)
+        return replace(self, threshold=threshold, known=n)
 
     def flag(self, inputs: Any, index: Iterable[int] | None = None) -> Flagged:
         """Judge samples.
@@ -156,6 +129,35 @@ class Detector:
         names = tuple(self.classes[p] if p < len(self.classes) else str(p) for p in prediction.tolist())
         return Flagged(numbers, scores, self.threshold, prediction, names, ~(scores >= self.threshold))
 
+    def screen(self, source: Source, device: torch.device) -> Flagged:
+        """Judge all readable samples of a source, batch by batch; the others are in its quarantine.
+
+        Raises:
+            ValueError: samples of another shape than the known ones, or none that can be read.
+        """
+        if self.shape and tuple(source.shape) != self.shape:
+            raise ValueError(
+                f"{source.name} has samples of shape {tuple(source.shape)}, the detector knows {self.shape}; set the "
+                "source's size and channels to match"
+            )
+        parts = []
+        for batch in batches(source, self.batch_size):
+            found = self.flag(source.as_input(batch.image, device), batch.index.tolist())
+            places = tuple(source.images.path(index) for index in batch.index.tolist())
+            parts.append(replace(found, place=places))
+        if not parts:
+            raise ValueError(f"{source.name} holds no readable sample")
+        return Flagged.joined(parts)
+
+    def surprise(self, flagged: Flagged) -> float:
+        """Return the chance of so many flagged samples, or more, among as many known ones: a small one says change.
+
+        The threshold is the r-th lowest of n known scores, so of m further ones of the same kind as many are below it
+        as a beta-binomial law of m, r and n + 1 - r says; ties only make that fewer.
+        """
+        rank, count = _rank(self.review_rate, self.known), int(flagged.flagged.sum())
+        return float(betabinom.sf(count - 1, len(flagged), rank, self.known + 1 - rank))
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything but the model, as safetensors: what the score learned, its parameters, the threshold."""
         described = {
@@ -165,6 +167,7 @@ class Detector:
             "known": self.known,
             "classes": self.classes,
             "batch_size": self.batch_size,
+            "shape": self.shape,
             "model": model_fingerprint(self.model),
         }
         state = {key: value.cpu().contiguous() for key, value in (self.score.state or {}).items()}
@@ -192,6 +195,7 @@ class Detector:
                 int(described["known"]),
                 tuple(str(name) for name in described["classes"]),
                 int(described["batch_size"]),
+                tuple(int(extent) for extent in described["shape"]),
             )
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no detector as Detector.save writes it: {error}") from None
@@ -213,3 +217,13 @@ class Detector:
             scores.append(self.score.score(evidence))
             predictions.append(torch.as_tensor(evidence.logits).argmax(dim=1).numpy())
         return np.concatenate(scores), np.concatenate(predictions)
+
+
+def _rank(review_rate: float, n: int) -> int:
+    return math.floor(review_rate * (n + 1) + 1e-9)  # 0.07 * 100 is a little over 7, others are a little under
+
+
+def _rate(review_rate: float) -> float:
+    if not 0 < review_rate < 1:
+        raise ValueError(f"review_rate must be in (0, 1), got {review_rate!r}; write 0.05 for 5 %")
+    return review_rate

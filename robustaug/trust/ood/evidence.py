@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robustaug.data.shared import shared
 from robustaug.data.source import Batch, Source
+from robustaug.models.averaged import Averaged, answers_of
 from robustaug.models.classifier import Classifier, logits_of
 
 _WORDS = {
@@ -194,7 +195,10 @@ def _differentiable(model: Classifier, x: Any) -> bool:
 
 
 def _members(model: Classifier, x: Any) -> Tensor | None:
-    """Return each member's logits; a model whose module has `members`, a list of modules, is an ensemble."""
+    """Return each member's logits: the answers that a model averages, or those of the `members` of its module."""
+    if isinstance(model.module, Averaged):
+        with torch.inference_mode():
+            return answers_of(model, x).float().cpu()
     members = getattr(model.module, "members", None)
     if not isinstance(members, nn.ModuleList) or not len(members):
         return None

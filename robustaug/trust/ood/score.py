@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -80,14 +80,29 @@ def fit(scores: Iterable[Score], batches: Iterable[Evidence]) -> None:
     Raises:
         ValueError: the data is too little, not finite, or lacks what a score learns from.
     """
+    for error in fit_each(scores, batches).values():
+        raise error
+
+
+def fit_each(scores: Iterable[Score], batches: Iterable[Evidence]) -> dict[str, ValueError]:
+    """Fit as `fit` does, and go on where a score cannot be fitted; return the error of each such score by its name."""
     learners = [score for score in scores if score.learns]
-    if not learners:
-        return
-    for batch in batches:
+    refused: dict[str, ValueError] = {}
+
+    def each(step: Callable[[Score], None]) -> None:
         for score in learners:
-            score.learn(batch)
-    for score in learners:
-        score.settle()
+            if score.name not in refused:
+                try:
+                    step(score)
+                except ValueError as error:
+                    refused[score.name] = error
+
+    for batch in batches if learners else ():
+        each(lambda score, batch=batch: score.learn(batch))
+        if len(refused) == len(learners):
+            break
+    each(lambda score: score.settle())
+    return refused
 
 
 def judged(values: Tensor, *rows: Tensor) -> np.ndarray:
