@@ -2,7 +2,7 @@
 
 Run: python benchmarks/ood.py FOLDER [--model small_cnn] [--epochs 15] [--per-class 5000]
          [--json benchmarks/results/ood.json]
-     python benchmarks/ood.py FOLDER --model preact_resnet18 --epochs 24 --work WORK
+     python benchmarks/ood.py FOLDER --model preact_resnet18 --epochs 16 --work WORK
          --json benchmarks/results/ood_resnet.json
 
 FOLDER holds train.zip and test.zip, zips of a folder a class: CIFAR-10. A model learns six classes: the small CNN (five
