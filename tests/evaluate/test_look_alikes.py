@@ -27,7 +27,8 @@ def records(tmp_path, source):
     prediction = np.where(right, label, np.where(label == 8, 3, (label + 1) % 10))
     index = source.sample_index.numpy()
     samples = {"index": index, "label": label, "prediction": prediction, "correct": right}
-    samples |= {"logits": np.eye(10)[prediction], "confidence": np.full(N, 0.9)}
+    samples |= {"logits": np.eye(10)[prediction], "confidence": np.full(N, 0.9), "nll": np.full(N, 0.3)}
+    samples |= {"brier": np.full(N, 0.2)}
     features = 5 * np.eye(10)[label] + 0.3 * draw.normal(size=(N, 10))
     metrics = {"accuracy": float(right.mean()), "ece": 0.1, "nll": 0.3, "brier": 0.2}
     for model, more in (("one", {"embedding": features}), ("two", {})):
