@@ -274,7 +274,7 @@ class TestOpenSource:
 
     def test_every_source_is_registered(self):
         names = (
-            "digits huggingface imagefolder long_tailed manifest noisy_labels photos relabelled series spurious subset "
-            "synthetic table texts torchvision waves"
+            "digits domains huggingface imagefolder long_tailed manifest noisy_labels photos pictures relabelled "
+            "resampled series sites some_classes spurious subset synthetic table texts torchvision waves"
         )
         assert robustaug.list(kind="source") == [*(f"data.{name}" for name in names.split()), "synth.class_gaussian"]
