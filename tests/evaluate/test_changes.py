@@ -161,13 +161,26 @@ def test_gates_on_two_equally_good_models_fail_no_more_often_than_stated():
     [
         ({"max_drop_ece": 0.1}, "ece is the better the lower; write max_rise_ece"),
         ({"max_rise_clean_accuracy": 0.1}, "clean_accuracy is the better the higher; write max_drop_clean_accuracy"),
+        ({"max_rise_fog": 0.1}, "fog is the better the higher; write max_drop_fog"),
+        ({"max_rise_bit_error": 0.1}, "bit_error is the better the higher; write max_drop_bit_error"),
+        ({"max_rise_greece": 0.1}, "greece is the better the higher; write max_drop_greece"),
+        ({"max_rise_pgd@0.1": 0.1}, "pgd@0.1 is the better the higher; write max_drop_pgd@0.1"),
+        ({"max_drop_mfr": 0.1}, "mfr is the better the lower; write max_rise_mfr"),
+        ({"max_drop_spin_fr": 0.1}, "spin_fr is the better the lower"),
+        ({"max_drop_mt5d": 0.1}, "mt5d is the better the lower"),
+        ({"max_drop_logo_towards": 0.1}, "logo_towards is the better the lower"),
         ({"min_drop_clean_accuracy": 0.1}, "write max_drop_clean_accuracy"),
         ({"max_drop_clean_acuracy": 0.1}, "unknown figure 'drop_clean_acuracy'"),
     ],
 )
 def test_a_change_that_guards_nothing_is_refused(limits, message):
     with pytest.raises(ValueError, match=message):
-        check_figures(limits, [])
+        check_figures(limits, ["fog", "bit_error", "greece", "pgd@0.1", "mfr", "spin_fr", "mt5d", "logo_towards"])
+
+
+def test_a_change_of_a_figure_that_is_better_neither_way_may_be_limited_both_ways():
+    limits = {"max_drop_temperature": 1, "max_rise_temperature": 1, "max_rise_words_applicable": 0.1}
+    check_figures(limits, ["temperature", "words_applicable"])
 
 
 def test_a_figure_that_only_reads_like_a_change_is_none():
