@@ -17,6 +17,7 @@ from robustaug.models.classifier import wrap
 ALL = {
     "scenarios": {
         "shift": {"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5], "seeds": [0, 1]},
+        "uneven": {"operators": ["image.gaussian_noise", "image.contrast"], "severities": [3]},
         "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.02, 0.1], "limit": 60, "seeds": [0, 1]},
         "turned": {"attack": {"attack.worst_case": {"operator": "image.rotate", "tries": 4}}, "limit": 40},
         "stays": {"operators": ["image.rotate"], "severities": [1, 5], "seeds": [0, 1], "expects": "same"},
