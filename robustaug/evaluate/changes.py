@@ -172,14 +172,16 @@ class Pairing:
     def ece(self, pairs: list[Pair]) -> Change | None:
         """Return the change of the calibration error, the mean over cells."""
         sides: list[list[Drawn]] = [[], []]
+        fewest = min(min(pair.a.n, pair.b.n) for pair in pairs)
         for pair in pairs:
             index, *found = self.aligned(pair, "confidence", "correct")
             for side, (confidence, correct) in zip(sides, found, strict=True):
                 if not len(index) or not np.isfinite(confidence).all():
                     return None
                 side.append(self.resamples.ece(index, confidence, correct))
-        before, after = (_weighted(side, _weights(pairs)) for side in sides)
-        return paired.between(before, after, self.confidence)
+        before, after = (paired.weighted(side, _weights(pairs)) for side in sides)
+        # where all samples are right and sure, resamples know of no doubt
+        return paired.between(before, after, self.confidence, paired.least_reach(fewest, self.confidence))
 
     def _scaled(self, name: str, index: np.ndarray, logits: Any, label: Any, cell: Cell) -> Drawn | None:
         p = softmax(logits.astype(np.float64) / cell.metrics.get("temperature", np.nan), axis=1)
@@ -317,8 +319,3 @@ def _weights(pairs: list[Pair]) -> np.ndarray:
     severities = Counter(scenario for scenario, _ in seeds)
     each = [1 / (severities[pair.a.scenario] * seeds[pair.a.scenario, pair.a.severity]) for pair in pairs]
     return np.array(each) / sum(each)
-
-
-def _weighted(side: list[Drawn], weights: np.ndarray) -> Drawn:
-    estimate = float(weights @ [one.estimate for one in side])
-    return Drawn(estimate, weights @ np.stack([one.draws for one in side]))

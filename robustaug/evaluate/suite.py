@@ -233,9 +233,7 @@ class Suite(Strict):
         known: dict[str, str] = {}
         for plan in self.plans():
             if known.setdefault(plan.scenario, plan.role) != plan.role and plan.kind == "operator":
-                raise ValueError(
-                    f"{plan.scenario!r} is given with role shifted and without; all cells of an operator have one role"
-                )
+                raise ValueError(f"{plan.scenario!r} is given with role shifted and without; give it one role")
         for name, scenario in self.scenarios.items():
             if scenario.ood and name in ("ood_near", "ood_far"):
                 raise ValueError(f"{name!r} is what figures of that role are called; name the scenario otherwise")
