@@ -123,6 +123,26 @@ def test_what_one_of_the_two_lacks_does_not_change(records):
     assert changes(Side(records, "old"), Side(records, "better"), ["coverage", "temperature"], 0.95) == {}
 
 
+def test_a_scenario_that_only_one_run_has_changes_nothing(records, tmp_path):
+    """A new operator in the suite of the new version is no change of the model."""
+    more = Records(tmp_path, create=True)
+    store(more, "old", 0.8, 1)
+    store(more, "better", 0.95, 3)
+    for file in ("cohorts.parquet", "run.json"):
+        (tmp_path / file).write_bytes((records.folder / file).read_bytes())
+    names = summary.figures(records, "old")
+    expected = changes(Side(records, "old"), Side(records, "better"), names, 0.95)
+    draw = np.random.default_rng(9)
+    columns, figures, _ = judged(draw, np.arange(N) % 3, 0.1, np.arange(N))
+    more.store(Cell("better", "snow", "operator", 5.0, 0, "3", N, 0.0, figures), columns)
+    columns = {"index": np.arange(60), "score_msp": np.full(60, 9.0), "score_knn": np.full(60, 9.0)}
+    same = {f"{score}_{figure}": 0.0 for score in ("msp", "knn") for figure in ("auroc", "fpr95", "aupr")}
+    more.store(Cell("better", "blank", "ood", 0.0, 0, "3", 60, 0.0, same), columns)
+    found = changes(Side(records, "old"), Side(more, "better"), names, 0.95)
+    assert found == expected
+    assert summary.figures(more, "better")["consistency"] < summary.figures(records, "better")["consistency"]
+
+
 def test_gates_on_changes_are_judged_by_their_paired_intervals(records):
     limits = {"max_drop_clean_accuracy": 0.01, "max_rise_fog_nll": 0.01, "max_drop_coverage": 0.1}
     limits["max_drop_texture_knn_auroc"] = 0.5
