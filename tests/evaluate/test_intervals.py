@@ -64,6 +64,13 @@ def test_every_figure_lies_in_its_interval_and_few_have_none(measured):
         assert interval.low < interval.high, name
 
 
+def test_gates_can_name_every_figure_and_every_figure_that_they_can_name_is_measured(measured):
+    figures = {*summary.figures(measured, "m")}
+    named = summary.figure_names(validate(ALL, Suite, "suite"), against=False)
+    assert figures <= named | FIGURES
+    assert named <= figures
+
+
 def test_a_higher_confidence_is_a_wider_interval(measured):
     names = [name for name in summary.figures(measured, "m") if not name.startswith(("gaussian_noise_", "brightness_"))]
     narrow, wide = (intervals(measured, "m", names, level) for level in (0.9, 0.999))
