@@ -214,6 +214,10 @@ class Suite(Strict):
             if key in seen:
                 raise ValueError(f"{plan.scenario!r} at {plan.severity:g} with seed {plan.seed} is given twice")
             seen.add(key)
+        operators = {plan.scenario for plan in self.plans() if plan.kind == "operator"}
+        for name, scenario in self.scenarios.items():
+            if (scenario.data or scenario.attack) and name in {*operators, "corruption"}:
+                raise ValueError(f"{name!r} is what figures of operators are called; name the scenario otherwise")
         return self
 
     @model_validator(mode="after")

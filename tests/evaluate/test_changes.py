@@ -9,7 +9,7 @@ import pytest
 
 from robustaug.evaluate import paired, summary
 from robustaug.evaluate.changes import Side, changes
-from robustaug.evaluate.compare import check_same_data
+from robustaug.evaluate.compare import check_same_data, compare
 from robustaug.evaluate.compare_figures import compare_all, document, sentence
 from robustaug.evaluate.gates import (
     ERROR_RATE,
@@ -141,6 +141,15 @@ def test_a_scenario_that_only_one_run_has_changes_nothing(records, tmp_path):
     found = changes(Side(records, "old"), Side(more, "better"), names, 0.95)
     assert found == expected
     assert summary.figures(more, "better")["consistency"] < summary.figures(records, "better")["consistency"]
+
+
+def test_cells_of_one_name_but_of_two_kinds_are_not_compared(tmp_path):
+    records = Records(tmp_path, create=True)
+    columns = {"index": np.arange(30), "correct": np.arange(30) % 2 == 0}
+    for model, kind in (("a", "data"), ("b", "attack")):
+        for cell in (Cell(model, "clean", "clean", 0.0, 0, "f", 30), Cell(model, "ward", kind, 0.0, 0, "f", 30)):
+            records.store(cell, columns)
+    assert [row.scenario for row in compare(records, "a", records, "b")] == ["clean"]
 
 
 def test_gates_on_changes_are_judged_by_their_paired_intervals(records):
