@@ -27,6 +27,7 @@ from robustaug.evaluate.records import Cell, Records
 from robustaug.trust.ood.figures import FIGURES
 
 _Key = tuple[str, str, float, int]
+_Condition = tuple[str, str, float]
 
 
 _READ = {"abstained": ["prediction"], "radius": ["radius", "correct"]}
@@ -38,6 +39,18 @@ class Side(NamedTuple):
 
     records: Records
     model: str
+
+
+class _Both(Records):
+    """The records of a run as if it had measured only some conditions."""
+
+    def __init__(self, records: Records, conditions: set[_Condition]) -> None:
+        super().__init__(records.folder)
+        self._conditions = conditions
+
+    def cells(self, **where: Any) -> list[Cell]:
+        """Return the cells that match, of these conditions."""
+        return [cell for cell in super().cells(**where) if _condition(cell) in self._conditions]
 
 
 class Pair(NamedTuple):
@@ -172,14 +185,16 @@ class Pairing:
     def ece(self, pairs: list[Pair]) -> Change | None:
         """Return the change of the calibration error, the mean over cells."""
         sides: list[list[Drawn]] = [[], []]
+        fewest = min(min(pair.a.n, pair.b.n) for pair in pairs)
         for pair in pairs:
             index, *found = self.aligned(pair, "confidence", "correct")
             for side, (confidence, correct) in zip(sides, found, strict=True):
                 if not len(index) or not np.isfinite(confidence).all():
                     return None
                 side.append(self.resamples.ece(index, confidence, correct))
-        before, after = (_weighted(side, _weights(pairs)) for side in sides)
-        return paired.between(before, after, self.confidence)
+        before, after = (paired.weighted(side, _weights(pairs)) for side in sides)
+        # where all samples are right and sure, resamples know of no doubt
+        return paired.between(before, after, self.confidence, paired.least_reach(fewest, self.confidence))
 
     def _scaled(self, name: str, index: np.ndarray, logits: Any, label: Any, cell: Cell) -> Drawn | None:
         p = softmax(logits.astype(np.float64) / cell.metrics.get("temperature", np.nan), axis=1)
@@ -286,18 +301,28 @@ class Pairing:
         a, b = (Drawn(float(one[0]), one[1:]) for one in (before, after))
         return paired.between(a, b, self.confidence, floor)
 
-    def _apart(self, name: str) -> Change:
+    @cached_property
+    def _alike(self) -> list[tuple[Side, dict[str, float]]]:
+        """Either side as if it had measured only what both did, whatever the seed, and its figures then."""
+        ours, theirs = ({_condition(c): c for c in side.records.cells(model=side.model)} for side in (self.a, self.b))
+        both = {at for at, c in ours.items() if at in theirs and same_samples(self.a.records, self.b.records, c)}
+        sides = [Side(_Both(side.records, both), side.model) for side in (self.a, self.b)]
+        return [(side, summary.figures(*side)) for side in sides]
+
+    def _apart(self, name: str) -> Change | None:
         half = 1 - (1 - self.confidence) / 2
-        points = [(figures[name],) * 3 for figures in self._figures]
-        own = [
-            intervals(*side, [name], half).get(name, point)
-            for side, point in zip((self.a, self.b), points, strict=True)
-        ]
+        if not all(name in figures for _, figures in self._alike):
+            return None
+        own = [intervals(*side, [name], half).get(name, (figures[name],) * 3) for side, figures in self._alike]
         return paired.apart(*(tuple(one) for one in own))  # type: ignore[arg-type]
 
 
 def _key(cell: Cell) -> _Key:
     return cell.kind, cell.scenario, cell.severity, cell.seed
+
+
+def _condition(cell: Cell) -> _Condition:
+    return cell.kind, cell.scenario, cell.severity
 
 
 def _stopped(pair: Pair) -> bool:
@@ -317,8 +342,3 @@ def _weights(pairs: list[Pair]) -> np.ndarray:
     severities = Counter(scenario for scenario, _ in seeds)
     each = [1 / (severities[pair.a.scenario] * seeds[pair.a.scenario, pair.a.severity]) for pair in pairs]
     return np.array(each) / sum(each)
-
-
-def _weighted(side: list[Drawn], weights: np.ndarray) -> Drawn:
-    estimate = float(weights @ [one.estimate for one in side])
-    return Drawn(estimate, weights @ np.stack([one.draws for one in side]))

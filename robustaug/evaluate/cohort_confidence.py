@@ -70,9 +70,10 @@ class ConfidenceTable(NamedTuple):
 def confidence_table(records: Records, model: str, kinds: Collection[str], confidence: float = 0.95) -> ConfidenceTable:
     """Return calibration and coverage by metadata column in every condition of these kinds.
 
-    Means have Student's interval, coverage Wilson's, the calibration error that of `_ece`, each at a level that makes
-    all intervals of a figure hold at once (Bonferroni). Of classes there is no calibration error: to be of a class is
-    an outcome, and of samples chosen by their outcome even a calibrated model's confidence is off.
+    Losses have Student's interval of their mean's logarithm, coverage Wilson's, the calibration error that of `_ece`,
+    each at a level that makes all intervals of a figure hold at once (Bonferroni). Of classes there is no calibration
+    error: to be of a class is an outcome, and of samples chosen by their outcome even a calibrated model's confidence
+    is off.
 
     Args:
         kinds: "clean", "operator".
@@ -160,10 +161,22 @@ def _row(one: _Measured, level: float) -> ConfidenceCell:
     elif one.figure == "ece":
         interval = _ece(one.outcomes, level)
     else:
-        mean, reach = float(values.mean()), _reach(level, len(values)) * float(values.std(ddof=1))
-        interval = Interval(mean, max(0.0, mean - reach), mean + reach)
+        interval = _loss(values, level, 2.0 if one.figure == "brier" else math.inf)
     place = (cell.kind, cell.scenario, cell.severity, one.column, one.cohort)
     return ConfidenceCell(one.figure, *place, len(values), *interval)
+
+
+def _loss(values: np.ndarray, level: float, most: float) -> Interval:
+    """Return the mean of losses in [0, most] with Student's interval of its logarithm, by the delta method.
+
+    Losses are mostly small and seldom large, so that the mean of few is mostly too low: its logarithm is nearer to
+    normal. How large a loss may be that no sample had, no interval can know.
+    """
+    mean = float(values.mean())
+    if mean == 0:
+        return Interval(0.0, 0.0, 0.0)
+    ratio = math.exp(_reach(level, len(values)) * float(values.std(ddof=1)) / mean)
+    return Interval(mean, mean / ratio, max(mean, min(most, mean * ratio)))
 
 
 def _ece(outcomes: _Outcomes, level: float) -> Interval:

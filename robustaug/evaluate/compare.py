@@ -97,12 +97,12 @@ def open_model(text: str) -> tuple[Records, str]:
     return records, models[0]
 
 
-def _by_condition(records: Records, model: str) -> dict[tuple[str, float, int], Cell]:
+def _by_condition(records: Records, model: str) -> dict[tuple[str, str, float, int], Cell]:
     cells = [c for c in records.cells(model=model) if c.kind not in ("ood", "masking", "nearest") and c.n]
     if not cells:
         known = sorted({cell.model for cell in records.cells()})
         raise ValueError(f"{records.folder} has no records of model {model!r}; it has {known}")
-    return {(cell.scenario, cell.severity, cell.seed): cell for cell in cells}
+    return {(cell.scenario, cell.kind, cell.severity, cell.seed): cell for cell in cells}
 
 
 def _pair(records_a: Records, a: Cell, records_b: Records, b: Cell) -> Comparison:

@@ -154,12 +154,12 @@ class _Figures:
             if figure == "coverage":
                 return self._share(cells, even_weights(cells), lambda cell: self._samples(cell, "covered")[0])
             if figure == "aurc":
-                return _averaged([area for cell in cells if (area := self._area(cell))])
+                return _averaged([self._area(cell) for cell in cells], even_weights(cells))
             if figure == "ece":
-                return _averaged([ece for cell in cells if (ece := self._ece(cell))])
+                return _averaged([self._ece(cell) for cell in cells], even_weights(cells))
             if figure == "classwise_ece":
                 sums = [self.records.sums(cell) for cell in cells]
-                return _averaged([*map(self._classwise, sums)]) if all(sums) else None
+                return _averaged([*map(self._classwise, sums)], even_weights(cells)) if all(sums) else None
             values = self._by_sample(cells, even_weights(cells), lambda cell, key=figure: self._samples(cell, key)[0])
             return self._mean(values) if np.isfinite(values).all() else None
         return None
@@ -258,7 +258,7 @@ class _Figures:
                 pairs = [(c, named_score(_scores(c, figure))) for c in cells]
             each = [self._apart(cell, f"score_{score}", figure) for cell, score in pairs]
             if each and None not in each:
-                return _averaged(each)  # type: ignore[arg-type]
+                return _averaged(each)
         return None
 
     def _apart(self, cell: Cell, column: str, figure: str) -> Interval | None:
@@ -295,9 +295,16 @@ _LEAST = {"attack": "robust_accuracy", "certified": "certified_accuracy", "data"
 _CALIBRATION = frozenset(f"{figure}{scaled}" for figure in CALIBRATION for scaled in ("", "_scaled"))
 
 
-def _averaged(found: Sequence[Interval]) -> Interval | None:
-    """Return the mean of figures: its ends are at most as far away as the means of theirs. None of nothing."""
-    return Interval(*(float(np.mean(ends)) for ends in zip(*found, strict=True))) if found else None
+def _averaged(found: Sequence[Interval | None], weights: np.ndarray | None = None) -> Interval | None:
+    """Return the mean of figures: its ends are at most as far away as the means of theirs. None of none, or of nothing.
+
+    Args:
+        weights: of each, of sum 1; all alike when left out.
+    """
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    return Interval(*(float(np.average(ends, weights=weights)) for ends in zip(*known, strict=True)))
 
 
 def _least(found: Sequence[Interval]) -> Interval:

@@ -10,6 +10,7 @@ Legend: N samples, G groups, R resamples, C shares; a and b are the two models, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from robustaug.rng import Keys
 
 _GROUPS = 256
 _RESAMPLES = 2_000
+_OPEN = 0.1  # the share of the chance of error that is spent on the signs of gaps, or on which share is the least
 
 
 class Change(NamedTuple):
@@ -44,11 +46,30 @@ SAME = Change(0.0, 0.0, 0.0, 1.0)
 """The change of a model from itself, which is beyond doubt."""
 
 
+class Parts(NamedTuple):
+    """What a figure with a corner is made of: the sum of the sizes of gaps, or the least of shares.
+
+    Attributes:
+        values: (1 + R, P), as measured first and then as weighed.
+        open: (P,) bool, the gaps whose sign is in doubt, or the shares that may be the least.
+        least: whether the figure is the least of the parts; else it is the sum of their sizes.
+    """
+
+    values: np.ndarray
+    open: np.ndarray
+    least: bool
+
+
 class Drawn(NamedTuple):
-    """A figure and what resamples, (R,), make of it; those of two models belong together one by one."""
+    """A figure and what resamples, (R,), make of it; those of two models belong together one by one.
+
+    Attributes:
+        parts: of a figure with a corner, which chance moves to one side.
+    """
 
     estimate: float
     draws: np.ndarray
+    parts: Parts | None = None
 
 
 class Resamples:
@@ -60,7 +81,7 @@ class Resamples:
     """
 
     def __init__(self, confidence: float, seed: int = 0) -> None:
-        self._seed = seed
+        self._seed, self._confidence = seed, confidence
         resamples = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))
         uniform = Keys.of(seed, resamples).fold("paired.weights").uniform(_GROUPS).double()
         self.weights = -torch.log1p(-uniform).numpy()
@@ -88,30 +109,79 @@ class Resamples:
         """Return the least over cells of the mean of hits (N,) in it; arguments as in `sums`, no cell is empty."""
         sizes = self.sums(index, at, np.ones(len(at)), cells)
         # a resample of no weight at all in a cell says nothing of it
-        return _drawn((self.sums(index, at, hits, cells) / np.maximum(sizes, 1e-300)).min(axis=1))
+        shares = self.sums(index, at, hits, cells) / np.maximum(sizes, 1e-300)
+        # where all or none are right, resamples know of no doubt
+        reach = self._sure(cells) * np.maximum((shares[1:] - shares[0]).std(axis=0), 1 / (sizes[0] + 2))
+        may_be_least = shares[0] - reach <= (shares[0] + reach).min()
+        return _drawn(shares.min(axis=1))._replace(parts=Parts(shares, may_be_least, True))
 
     def ece(self, index: np.ndarray, confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Drawn:
         """Return the calibration error over bins of equal width, as `calibration.ece_from_confidence`."""
         at = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
-        gaps = np.abs(self.sums(index, at, correct - confidence, bins)).sum(axis=1)
-        return _drawn(gaps / self.sums(index, np.zeros_like(at), np.ones(len(at)), 1)[:, 0])
+        gaps = self.sums(index, at, correct - confidence, bins)
+        gaps = gaps / self.sums(index, np.zeros_like(at), np.ones(len(at)), 1)
+        unsure = np.abs(gaps[0]) <= self._sure(bins) * (gaps[1:] - gaps[0]).std(axis=0)
+        return _drawn(np.abs(gaps).sum(axis=1))._replace(parts=Parts(gaps, unsure, False))
+
+    def _sure(self, parts: int) -> float:
+        return _z(1 - _OPEN * (1 - self._confidence) / (2 * parts))  # of both models
 
 
 def between(a: Drawn, b: Drawn, confidence: float, floor: float = 0.0) -> Change:
     """Return the change from a to b: the true one is no further from the measured one than a resample's mostly is.
 
-    Figures such as calibration errors lean to one side by chance, in resamples more than in what was measured; the
-    reach counts how far they move, bias and all, to both sides.
+    Calibration errors and least shares lean to one side by chance, which resamples do not show in full. Of their parts
+    whose sign or place is in doubt it only counts how far each may have moved, see `_moves`; so the interval holds
+    where the two models lean unequally, too.
 
     Args:
         confidence: in (0, 1).
         floor: the least reach, for figures of which resamples may know no doubt.
     """
     value = b.estimate - a.estimate
+    if a.parts is not None and b.parts is not None:
+        moved, slack = _moves(a.parts, b.parts)
+        level = 1 - (1 - _OPEN) * (1 - confidence)
+        reach = max(float(np.quantile(np.abs(moved) + slack, level)), floor)
+        return _change(value, reach, reach / _z(confidence))._replace(a=a.estimate, b=b.estimate)
     moved = b.draws - a.draws - value
     reach = max(float(np.quantile(np.abs(moved), confidence)), floor)
     change = _change(value, reach, max(float(moved.std()), floor / _z(confidence)))
     return change._replace(a=a.estimate, b=b.estimate)
+
+
+def weighted(drawn: Sequence[Drawn], weights: np.ndarray) -> Drawn:
+    """Return the weighted mean of figures of one kind, none of them a least share."""
+    out = Drawn(
+        float(weights @ [one.estimate for one in drawn]),
+        sum(w * one.draws for w, one in zip(weights, drawn, strict=True)),  # type: ignore[arg-type]
+    )
+    parts = [one.parts for one in drawn if one.parts is not None]
+    if len(parts) < len(drawn):
+        return out
+    values = np.hstack([w * one.values for w, one in zip(weights, parts, strict=True)])
+    return out._replace(parts=Parts(values, np.concatenate([one.open for one in parts]), False))
+
+
+def _moves(a: Parts, b: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far the change of a figure moves in each resample, (R,), and how much further it may have, (R,) >= 0.
+
+    Of a part in doubt, sizes or least shares move no further than the part: those of both models together; nor
+    further than the difference of the two, twice what it is and once what it moved, which is little where the models
+    are nearly the same.
+    """
+    before, after = (one.values[1:] - one.values[0] for one in (a, b))
+    apart, together = 2 * np.abs(b.values[0] - a.values[0]), np.abs(after - before)
+    unsure = a.open | b.open
+    if not a.least:
+        moved = after[:, ~unsure] @ np.sign(b.values[0, ~unsure]) - before[:, ~unsure] @ np.sign(a.values[0, ~unsure])
+        return moved, np.minimum(np.abs(before) + np.abs(after), apart + together)[:, unsure].sum(axis=1)
+    if a.open.sum() == b.open.sum() == 1:
+        moved = after[:, b.open] - before[:, a.open]
+        return moved[:, 0], np.zeros(len(moved))
+    each = np.abs(before[:, a.open]).max(axis=1) + np.abs(after[:, b.open]).max(axis=1)
+    slack = np.minimum(each, apart[unsure].max() + together[:, unsure].max(axis=1))
+    return np.zeros(len(slack)), slack
 
 
 def share_change(differences: Any, confidence: float) -> Change:

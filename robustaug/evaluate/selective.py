@@ -50,7 +50,10 @@ def aurc_interval(score: Any, correct: Any, confidence: float = 0.95) -> Interva
     The area is a smooth function of the distribution of (score, wrong), so that it moves by the mean over samples of
     IF_i = R_i - AURC + sum over k >= i of (w_i - R_k) / k, i counted from the surest; hence its standard error and an
     interval from the normal law. It is in doubt at least as the error rate is, to which it is proportional for a given
-    order; where no sample is wrong, as a score's that orders nothing.
+    order; where no sample is wrong, as a score's that orders nothing. Of few errors the area is nearly a sum of rare
+    and unequal parts, sum over k >= i of 1 / k over N for each, whose variance grows with it: the upper end is the
+    area at which the one measured would be as far below, as in Wilson's interval; one more error, as likely anywhere
+    in the order, is counted for how unequal the parts are.
 
     Args:
         score: (N,) finite, higher where the prediction is to be trusted more.
@@ -73,7 +76,12 @@ def aurc_interval(score: Any, correct: Any, confidence: float = 0.95) -> Interva
     places = np.repeat(np.arange(len(size)), size)
     at_risk, later, later_risk = ((np.bincount(places, c) / size)[group] for c in (risk, *shares))
     influence = at_risk - estimate + wrong * later - later_risk
-    reach = float(ndtri(0.5 + confidence / 2)) * math.sqrt(float((influence**2).mean()) / n)
+    z = float(ndtri(0.5 + confidence / 2))
+    reach = z * math.sqrt(float((influence**2).mean()) / n)
     share, _, most = wilson(int(wrong.sum()), n, confidence)
-    high = max(estimate + reach, estimate * most / share if share else most)
+    # the parts of an error anywhere in the order have mean 1 and mean square 2
+    part = (float((wrong * later**2).sum()) + 2) / (float((wrong * later).sum()) + 1)
+    shift = z * z * part / (2 * n)
+    rare = estimate + shift + math.sqrt(z * z * part * estimate / n + shift * shift)
+    high = max(estimate + reach, rare, estimate * most / share) if share else most
     return Interval(estimate, max(0.0, estimate - reach), min(1.0, high))

@@ -214,6 +214,10 @@ class Suite(Strict):
             if key in seen:
                 raise ValueError(f"{plan.scenario!r} at {plan.severity:g} with seed {plan.seed} is given twice")
             seen.add(key)
+        operators = {plan.scenario for plan in self.plans() if plan.kind == "operator"}
+        for name, scenario in self.scenarios.items():
+            if (scenario.data or scenario.attack) and name in {*operators, "corruption"}:
+                raise ValueError(f"{name!r} is what figures of operators are called; name the scenario otherwise")
         return self
 
     @model_validator(mode="after")
@@ -230,6 +234,10 @@ class Suite(Strict):
         roles = {scenario.role for scenario in self.scenarios.values()}
         if "shifted" in roles and not roles & {"near", "far"}:
             raise ValueError("role shifted goes with foreign data whose role is near or far, to tell it apart from")
+        known: dict[str, str] = {}
+        for plan in self.plans():
+            if known.setdefault(plan.scenario, plan.role) != plan.role and plan.kind == "operator":
+                raise ValueError(f"{plan.scenario!r} is given with role shifted and without; give it one role")
         for name, scenario in self.scenarios.items():
             if scenario.ood and name in ("ood_near", "ood_far"):
                 raise ValueError(f"{name!r} is what figures of that role are called; name the scenario otherwise")

@@ -14,6 +14,7 @@ from robustaug.evaluate.confidence import CALIBRATION, SELECTIVE, SETS
 from robustaug.evaluate.metrics import cohort_accuracy, mean_corruption_error
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.scores import named_score, short_name
+from robustaug.evaluate.shares import even_weights
 from robustaug.evaluate.spectrum import Spectrum
 from robustaug.evaluate.suite import Suite, attack_figure
 from robustaug.trust.ood.figures import FIGURES
@@ -147,10 +148,13 @@ def _corruption_figures(cells: list[Cell]) -> dict[str, float]:
 def _shifted_confidence(cells: list[Cell]) -> dict[str, float]:
     """Return the figures of confidence under shift that every cell has."""
     figures = _everywhere(cells)
-    by_operator = _means(cells, figures)
-    scenarios = dict.fromkeys(cell.scenario for cell in cells)
-    overall = {f: [by_operator[f"{scenario}_{f}"] for scenario in scenarios] for f in figures if cells}
-    return by_operator | {f"corruption_{figure}": float(np.mean(values)) for figure, values in overall.items()}
+    by_operator: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_operator.setdefault(cell.scenario, []).append(cell)
+    out: dict[str, float] = {}
+    for name, at in (("corruption", cells), *by_operator.items()):
+        out |= {f"{name}_{f}": float(even_weights(at) @ [cell.metrics[f] for cell in at]) for f in figures if at}
+    return out
 
 
 def _everywhere(cells: list[Cell]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from robustaug.evaluate import paired, summary
 from robustaug.evaluate.changes import Side, changes
-from robustaug.evaluate.compare import check_same_data
+from robustaug.evaluate.compare import check_same_data, compare
 from robustaug.evaluate.compare_figures import compare_all, document, sentence
 from robustaug.evaluate.gates import (
     ERROR_RATE,
@@ -123,6 +123,35 @@ def test_what_one_of_the_two_lacks_does_not_change(records):
     assert changes(Side(records, "old"), Side(records, "better"), ["coverage", "temperature"], 0.95) == {}
 
 
+def test_a_scenario_that_only_one_run_has_changes_nothing(records, tmp_path):
+    """A new operator in the suite of the new version is no change of the model."""
+    more = Records(tmp_path, create=True)
+    store(more, "old", 0.8, 1)
+    store(more, "better", 0.95, 3)
+    for file in ("cohorts.parquet", "run.json"):
+        (tmp_path / file).write_bytes((records.folder / file).read_bytes())
+    names = summary.figures(records, "old")
+    expected = changes(Side(records, "old"), Side(records, "better"), names, 0.95)
+    draw = np.random.default_rng(9)
+    columns, figures, _ = judged(draw, np.arange(N) % 3, 0.1, np.arange(N))
+    more.store(Cell("better", "snow", "operator", 5.0, 0, "3", N, 0.0, figures), columns)
+    columns = {"index": np.arange(60), "score_msp": np.full(60, 9.0), "score_knn": np.full(60, 9.0)}
+    same = {f"{score}_{figure}": 0.0 for score in ("msp", "knn") for figure in ("auroc", "fpr95", "aupr")}
+    more.store(Cell("better", "blank", "ood", 0.0, 0, "3", 60, 0.0, same), columns)
+    found = changes(Side(records, "old"), Side(more, "better"), names, 0.95)
+    assert found == expected
+    assert summary.figures(more, "better")["consistency"] < summary.figures(records, "better")["consistency"]
+
+
+def test_cells_of_one_name_but_of_two_kinds_are_not_compared(tmp_path):
+    records = Records(tmp_path, create=True)
+    columns = {"index": np.arange(30), "correct": np.arange(30) % 2 == 0}
+    for model, kind in (("a", "data"), ("b", "attack")):
+        for cell in (Cell(model, "clean", "clean", 0.0, 0, "f", 30), Cell(model, "ward", kind, 0.0, 0, "f", 30)):
+            records.store(cell, columns)
+    assert [row.scenario for row in compare(records, "a", records, "b")] == ["clean"]
+
+
 def test_gates_on_changes_are_judged_by_their_paired_intervals(records):
     limits = {"max_drop_clean_accuracy": 0.01, "max_rise_fog_nll": 0.01, "max_drop_coverage": 0.1}
     limits["max_drop_texture_knn_auroc"] = 0.5
@@ -161,13 +190,26 @@ def test_gates_on_two_equally_good_models_fail_no_more_often_than_stated():
     [
         ({"max_drop_ece": 0.1}, "ece is the better the lower; write max_rise_ece"),
         ({"max_rise_clean_accuracy": 0.1}, "clean_accuracy is the better the higher; write max_drop_clean_accuracy"),
+        ({"max_rise_fog": 0.1}, "fog is the better the higher; write max_drop_fog"),
+        ({"max_rise_bit_error": 0.1}, "bit_error is the better the higher; write max_drop_bit_error"),
+        ({"max_rise_greece": 0.1}, "greece is the better the higher; write max_drop_greece"),
+        ({"max_rise_pgd@0.1": 0.1}, "pgd@0.1 is the better the higher; write max_drop_pgd@0.1"),
+        ({"max_drop_mfr": 0.1}, "mfr is the better the lower; write max_rise_mfr"),
+        ({"max_drop_spin_fr": 0.1}, "spin_fr is the better the lower"),
+        ({"max_drop_mt5d": 0.1}, "mt5d is the better the lower"),
+        ({"max_drop_logo_towards": 0.1}, "logo_towards is the better the lower"),
         ({"min_drop_clean_accuracy": 0.1}, "write max_drop_clean_accuracy"),
         ({"max_drop_clean_acuracy": 0.1}, "unknown figure 'drop_clean_acuracy'"),
     ],
 )
 def test_a_change_that_guards_nothing_is_refused(limits, message):
     with pytest.raises(ValueError, match=message):
-        check_figures(limits, [])
+        check_figures(limits, ["fog", "bit_error", "greece", "pgd@0.1", "mfr", "spin_fr", "mt5d", "logo_towards"])
+
+
+def test_a_change_of_a_figure_that_is_better_neither_way_may_be_limited_both_ways():
+    limits = {"max_drop_temperature": 1, "max_rise_temperature": 1, "max_rise_words_applicable": 0.1}
+    check_figures(limits, ["temperature", "words_applicable"])
 
 
 def test_a_figure_that_only_reads_like_a_change_is_none():

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from robustaug.evaluate import summary
-from robustaug.evaluate.cohort_confidence import WORST, confidence_table
+from robustaug.evaluate.cohort_confidence import WORST, _loss, confidence_table
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.records import Cell, Records
@@ -121,3 +121,19 @@ def test_all_intervals_together_hold_the_truth_as_often_as_they_say(off, tmp_pat
         rows = [row(table, "ece", cohort) for cohort in truth]
         held += all(one.low <= truth[one.cohort] <= one.high for one in rows)
     assert held >= binom.ppf(0.001, trials, 0.95)
+
+
+def test_losses_that_are_mostly_small_leave_doubt_above_more_than_below():
+    draw, level = np.random.default_rng(0), 0.995
+
+    def losses(*shape):  # of a model that is too sure
+        sure = draw.normal(2.5, 1.5, shape)
+        p = 1 / (1 + np.exp(-1.5 * sure))
+        return -np.log(np.where(draw.random(shape) < 1 / (1 + np.exp(-sure)), p, 1 - p))
+
+    truth = losses(1_000_000).mean()
+    found = [_loss(values, level, np.inf) for values in losses(2000, 200)]
+    assert sum(one.high < truth or one.low > truth for one in found) <= binom.ppf(0.999, 2000, 1 - level)
+    assert all(one.high - one.estimate > one.estimate - one.low > 0 for one in found)
+    assert _loss(np.zeros(30), level, 2.0) == (0, 0, 0)
+    assert _loss(np.array([2.0, 0.0] * 15), 1 - 1e-9, 2.0).high == 2

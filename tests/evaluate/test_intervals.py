@@ -17,6 +17,7 @@ from robustaug.models.classifier import wrap
 ALL = {
     "scenarios": {
         "shift": {"operators": ["image.gaussian_noise", "image.brightness"], "severities": [1, 5], "seeds": [0, 1]},
+        "uneven": {"operators": ["image.gaussian_noise", "image.contrast"], "severities": [3]},
         "pgd": {"attack": {"attack.pgd": {"steps": 3}}, "eps": [0.02, 0.1], "limit": 60, "seeds": [0, 1]},
         "turned": {"attack": {"attack.worst_case": {"operator": "image.rotate", "tries": 4}}, "limit": 40},
         "stays": {"operators": ["image.rotate"], "severities": [1, 5], "seeds": [0, 1], "expects": "same"},
@@ -61,6 +62,13 @@ def test_every_figure_lies_in_its_interval_and_few_have_none(measured):
         assert interval.estimate == pytest.approx(figures[name], abs=1e-7 if "classwise" in name else 1e-9), name
         assert interval.low <= interval.estimate <= interval.high, name
         assert interval.low < interval.high, name
+
+
+def test_gates_can_name_every_figure_and_every_figure_that_they_can_name_is_measured(measured):
+    figures = {*summary.figures(measured, "m")}
+    named = summary.figure_names(validate(ALL, Suite, "suite"), against=False)
+    assert figures <= named | FIGURES
+    assert named <= figures
 
 
 def test_a_higher_confidence_is_a_wider_interval(measured):

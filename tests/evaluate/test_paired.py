@@ -104,6 +104,42 @@ def test_worst_cohorts_of_two_equally_good_models(worst):
     alarms_are_rare(missed)
 
 
+@pytest.mark.parametrize("n", [300, 2000])
+def test_a_model_that_is_off_against_one_that_is_calibrated(n):
+    """By chance alone the calibrated one's error is measured too high, the other's hardly."""
+    draw, missed, index = np.random.default_rng(6), 0, np.arange(n)
+    for _ in range(RUNS):
+        p, q = draw.uniform(0.5, 1, n), draw.uniform(0.6, 1, n)
+        a, b = RESAMPLES.ece(index, p, draw.random(n) < p), RESAMPLES.ece(index, q, draw.random(n) < q - 0.1)
+        change = paired.between(a, b, 0.95)
+        missed += not change.low <= 0.1 <= change.high
+    alarms_are_rare(missed)
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+def test_a_model_with_one_bad_cohort_against_one_without(n):
+    """By chance alone the least of many equal shares is measured too low, that of one bad cohort is not."""
+    draw, missed, index = np.random.default_rng(7), 0, np.arange(n)
+    at = index % 10
+    for _ in range(RUNS):
+        a, b = draw.random(n) < np.where(at == 0, 0.6, 0.8), draw.random(n) < 0.8
+        drawn = (RESAMPLES.least_share(index, at, hits, 10) for hits in (a, b))
+        change = paired.between(*drawn, 0.95, paired.least_reach(n // 10, 0.95))
+        missed += not change.low <= 0.2 <= change.high
+    alarms_are_rare(missed)
+
+
+def test_two_models_that_hardly_differ_hardly_change():
+    draw, index = np.random.default_rng(8), np.arange(1000)
+    p, at = draw.uniform(0.5, 1, 1000), index % 10
+    a = draw.random(1000) < p
+    b = np.where(index < 3, ~a, a)
+    found = paired.between(*(RESAMPLES.ece(index, p, right) for right in (a, b)), 0.95)
+    assert found.high - found.low < 0.04
+    found = paired.between(*(RESAMPLES.least_share(index, at, right, 10) for right in (a, b)), 0.95)
+    assert found.high - found.low < 0.12
+
+
 def test_losses_of_two_equally_good_models_are_told_apart_no_more_often_than_stated():
     draw, missed, index = np.random.default_rng(5), 0, np.arange(300)
     for _ in range(RUNS):

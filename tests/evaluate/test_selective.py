@@ -25,6 +25,17 @@ def test_the_interval_is_as_wide_as_the_area_varies_and_holds_it(digits):
     assert np.mean([one.estimate - one.low for one in trials]) == pytest.approx(1.96 * spread, rel=0.2)
 
 
+@pytest.mark.parametrize(("n", "truth"), [(200, 0.0106), (1000, 0.0106)])
+def test_few_errors_leave_the_area_in_doubt_from_above(n, truth):
+    def sure(n, rng):
+        score = rng.normal(size=n)
+        return score, rng.random(n) < 1 / (1 + np.exp(-score - 4))
+
+    assert ood.aurc(*sure(400_000, np.random.default_rng(0))) == pytest.approx(truth, abs=3e-4)
+    too_low = sum(aurc_interval(*sure(n, np.random.default_rng(trial))).high < truth for trial in range(300))
+    assert too_low <= binom.ppf(0.999, 300, 0.025)
+
+
 def test_the_estimate_is_the_area_and_a_higher_confidence_is_wider():
     score, correct = drawn(300, 0, digits=2)
     narrow, wide = aurc_interval(score, correct, 0.9), aurc_interval(score, correct, 0.999)

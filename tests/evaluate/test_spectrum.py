@@ -116,6 +116,14 @@ def test_a_role_only_puts_cells_together_unless_it_asks_for_scores(measured, tmp
         ({"a": {"operators": ["image.contrast"], "role": "near"}}, "role near is for ood"),
         ({"a": {"ood": "data.photos", "role": "shifted"}}, "role shifted is for operators and data"),
         ({"a": {"operators": ["image.contrast"], "role": "shifted"}}, "goes with foreign data"),
+        (
+            {
+                "mild": {"operators": ["image.contrast"], "severities": [1], "role": "shifted"},
+                "harsh": {"operators": ["image.contrast"], "severities": [5]},
+                "photos": {"ood": "data.photos", "role": "far"},
+            },
+            "'contrast' is given with role shifted and without",
+        ),
         ({"ood_near": {"ood": "data.photos"}}, "name the scenario otherwise"),
         ({"a": {"ood": "data.photos", "role": "nearest"}}, "near"),
     ],

@@ -98,6 +98,13 @@ def test_the_same_cell_twice_is_refused():
         suite(a={"operators": ["image.brightness"]}, b={"operators": ["image.brightness"]})
 
 
+def test_a_scenario_is_not_called_as_an_operator_is():
+    """Both accuracies would be the figure `brightness`, and a gate on it would read one of them."""
+    for name in ("brightness", "corruption"):
+        with pytest.raises(ConfigError, match=f"'{name}' is what figures of operators are called"):
+            suite(**{"a": {"operators": ["image.brightness"]}, name: {"data": "data.digits"}})
+
+
 def test_reseeding_shifts_every_scenario():
     first = suite(a={"operators": ["image.brightness"], "severities": [1], "seeds": [0, 1]})
     assert [p.seed for p in first.reseeded(10).plans() if p.kind == "operator"] == [10, 11]
