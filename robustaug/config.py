@@ -22,6 +22,8 @@ class Strict(BaseModel):
 
 Config = TypeVar("Config", bound=BaseModel)
 _MOST_VALUES = 100_000  # of a config, aliases unfolded; a few lines of YAML can stand for billions
+_ALTERNATIVE = re.compile(r"(function-[a-z]+|literal|dict|list|nullable|constrained-[a-z]+)\[.*\]")
+"""Which of several types of a value a mistake is about, as pydantic puts it among the keys that lead there."""
 _FRACTION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*/\s*([0-9]*\.?[0-9]+)\s*")
 
 
@@ -143,7 +145,7 @@ def validate(data: Any, schema: type[Config], name: str, overrides: Sequence[str
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        lines = [f"{name}: {_explain(item, schema)}" for item in error.errors()]
+        lines = [f"{name}: {_explain(item, schema)}" for item in _meant(error.errors())]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -171,8 +173,25 @@ def _override(data: dict[str, Any], override: str) -> dict[str, Any]:
     return root
 
 
+def _meant(errors: Sequence[Any]) -> list[Any]:
+    """Leave out that a mapping is no text, where a text or a mapping may stand and it is the mapping that has mistakes.
+
+    Such as `suite`, a path or the suite itself.
+    """
+
+    def aside(item: Any) -> bool:
+        above = item["loc"][:-1]
+        return (
+            (item["type"], item["loc"][-1:]) == ("string_type", ("str",))
+            and isinstance(item["input"], dict)
+            and any(other["loc"][: len(above)] == above and other is not item for other in errors)
+        )
+
+    return [item for item in errors if not aside(item)]
+
+
 def _explain(item: Any, schema: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+    where = ".".join(part for part in map(str, item["loc"]) if not _ALTERNATIVE.fullmatch(part)) or "(top level)"
     if item["type"] == "extra_forbidden":
         key = str(item["loc"][-1])
         known = _fields_at(schema, item["loc"][:-1])

@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -108,6 +108,24 @@ def test_every_mistake_is_named_at_once_with_its_place():
         "nam: unknown key; did you mean 'name'?",
     ]
     assert sorted(line.removeprefix("c.yaml: ") for line in lines) == sorted(expected)
+
+
+def test_mistakes_in_one_of_several_types_of_a_value_are_placed_by_its_keys_alone():
+    class Ways(Strict):
+        of: str | Inner
+        how: Literal["same"] | dict[str, int] | None = None
+        names: list[str | dict[str, int]] = []
+
+    with pytest.raises(ConfigError) as error:
+        validate({"of": {"steps": 0, "rat": 1}, "how": "other", "names": [3]}, Ways, "c")
+    assert str(error.value).splitlines() == [
+        "c: of.Inner.steps: input should be greater than or equal to 1, got 0",
+        "c: of.Inner.rat: unknown key; did you mean 'rate'?",
+        "c: how: input should be 'same', got 'other'",
+        "c: how: input should be a valid dictionary, got 'other'",
+        "c: names.0.str: input should be a valid string, got 3",
+        "c: names.0: input should be a valid dictionary, got 3",
+    ]
 
 
 def test_an_unknown_key_without_a_neighbour_shows_what_there_is():

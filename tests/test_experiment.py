@@ -5,7 +5,7 @@ import torch
 
 import robustaug
 from robustaug import experiment
-from robustaug.config import ConfigError
+from robustaug.config import ConfigError, validate
 from robustaug.evaluate.busy import words
 from robustaug.evaluate.records import Records
 from robustaug.models import checkpoints
@@ -236,3 +236,17 @@ def test_a_previous_version_that_cannot_be_paired_is_refused(outcome, config, tm
 def test_the_baseline_has_nothing_to_drop_from(config):
     with pytest.raises(ConfigError, match=r"'first' is the baseline, so it has nothing to drop from; set against"):
         experiment.read_plan(config, ["gates.first={max_drop_clean_accuracy: 0.01}"])
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/b", "a\\b", "..", ".", "", "run:model", "a\0", "a\n", "é" * 80])
+def test_a_name_that_leads_out_of_the_run_is_refused(name):
+    given = {"name": "e", "data": {"test": "data.digits"}, "suite": {"scenarios": {}}}
+    with pytest.raises(ConfigError, match="cannot name a model"):
+        validate(given | {"models": {name: {"model": "model.small_cnn"}}}, experiment.Experiment, "e.yaml")
+
+
+def test_a_damaged_note_of_whose_run_it_is_says_so(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/experiment.json").write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"experiment\.json is damaged .* --fresh"):
+        experiment.run(experiment.read_plan(config), tmp_path / "run")

@@ -1,6 +1,7 @@
 """An experiment that leaves one domain out, from its YAML to gates."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from robustaug import experiment
 from robustaug.config import ConfigError
 from robustaug.data import open_source
 from robustaug.evaluate.records import Records, nan_to_null
+from robustaug.experiment.leave_one_out import LeaveOneOut, folds
 
 RECIPE = """
 name: tiny
@@ -84,6 +86,15 @@ def test_temperatures_and_sets_of_a_fold_are_fitted_without_its_domain(config, t
         for source in (own[model].validation, own[model].train):
             assert set(source.cohorts["site"]) == {"a/1", "b", "c"} - {domain}
         assert own[model].test is every.test
+
+
+def test_any_domain_makes_a_name_that_a_folder_can_have(config):
+    names = ["../..", "x" * 300, "x" * 301, "\u6771\u4eac", ""]
+    spec = {"data.sites": {"of": "data.digits", "sites": dict.fromkeys(names)}}
+    made = folds(LeaveOneOut(column="site", train="tiny.yaml"), spec, spec, spec)
+    assert {fold.domain for fold in made} == {*names}
+    assert len({fold.model for fold in made}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,120}", fold.model) for fold in made)
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,17 @@ def _fitted(
 
 def _new_data(data: str, shape: tuple[int, ...]) -> Source:
     """Open a source, or the pictures at a path in the form of the known ones."""
+    from robustaug import registry
     from robustaug.config import parse_yaml
     from robustaug.data.opening import open_source
 
     if not Path(data).exists():
-        return open_source(parse_yaml(data, "DATA"))
+        spec = parse_yaml(data, "DATA")
+        try:
+            registry.read_spec(spec, "source")
+        except ValueError as error:
+            raise ValueError(f"DATA: there is no file or folder {data!r}, and as a source: {error}") from None
+        return open_source(spec)
     form: dict[str, Any] = {}
     if len(shape) == 3:
         channels, height, width = shape

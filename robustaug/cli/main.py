@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -52,6 +54,7 @@ app.command("doctor")(doctor)
 _UsageError: Any = typer.BadParameter.__mro__[2]  # the parser's base error, wherever this typer keeps it
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _DEBUG = "--debug"
+_AGAIN_S = 0.01
 
 
 def _print_version(asked: bool) -> None:
@@ -107,9 +110,37 @@ def _plain_warnings() -> Iterator[None]:
         warnings.formatwarning = usual
 
 
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Interrupt again where Python dropped an interrupt: while it lets an object go, or in what a compiler calls."""
+    usual, main_thread, again = sys.unraisablehook, threading.main_thread(), []
+
+    def heard(lost: Any) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            usual(lost)
+            return
+        # later, for raised here it would be dropped again; and as a signal, which ends waiting too
+        again.append(threading.Timer(_AGAIN_S, signal.pthread_kill, [main_thread.ident, signal.SIGINT]))
+        again[-1].daemon = True
+        again[-1].start()
+
+    sys.unraisablehook = heard
+    try:
+        yield
+    except Exception as error:
+        if again:  # whoever was interrupted did not finish, and stumbled over that
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        sys.unraisablehook = usual
+        for timer in again:
+            timer.cancel()
+
+
 def _invoke(command: list[str]) -> int:
     try:
-        code = typer.main.get_command(app).main(command, prog_name="robustaug", standalone_mode=False)
+        with _interrupts_kept():
+            code = typer.main.get_command(app).main(command, prog_name="robustaug", standalone_mode=False)
         sys.stdout.flush()  # a closed pipe must show here, not while the interpreter shuts down
     except BrokenPipeError:  # `robustaug ops list | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from robustaug.experiment import Outcome, Plan
     from robustaug.train.trainer import Trained
 
@@ -147,24 +150,50 @@ def _shown(value: float, form: str) -> str:
     return form.format(value) if math.isfinite(value) else "n/a"
 
 
+def _tables(outcome: Outcome, width: int) -> Iterator[Table]:
+    """Yield the headline figures, of as many models a table as have room in `width` columns side by side."""
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    rows: list[str] = []
+    columns: dict[str, list[str]] = {name: [] for name in outcome.figures}
+    for figure, (words, form) in HEADLINE.items():
+        if any(figure in figures for figures in outcome.figures.values()):
+            rows.append(words)
+            absent = "baseline" if figure in _AGAINST else "not measured"
+            for name, figures in outcome.figures.items():
+                columns[name].append(_shown(figures[figure], form) if figure in figures else absent)
+    room = width - max(map(cell_len, rows), default=0) - 4  # a border and a space at either side
+    side_by_side: list[list[str]] = [[]]
+    left = room
+    for name, values in columns.items():
+        wanted = max(map(cell_len, [name, *values])) + 3
+        if wanted > left and side_by_side[-1]:
+            side_by_side.append([])
+            left = room
+        side_by_side[-1].append(name)
+        left -= wanted
+    for number, names in enumerate(side_by_side):
+        table = Table(title="" if number else Text(outcome.folder.name), title_justify="left")
+        table.add_column("", no_wrap=room > 20)  # rather than the words, a very long name is folded
+        for name in names:
+            table.add_column(Text(name), justify="right", overflow="fold")
+        for at, words in enumerate(rows):
+            table.add_row(words, *(columns[name][at] for name in names))
+        yield table
+
+
 def show_measured(outcome: Outcome, page: Path) -> None:
     """Print the headline table, what limits it, the gates, and where the report is."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from robustaug.evaluate import busy
 
-    table = Table("", *map(escape, outcome.figures), title=escape(outcome.folder.name), title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for figure, (words, form) in HEADLINE.items():
-        if any(figure in figures for figures in outcome.figures.values()):
-            absent = "baseline" if figure in _AGAINST else "not measured"
-            values = [_shown(f[figure], form) if figure in f else absent for f in outcome.figures.values()]
-            table.add_row(words, *values)
     console = Console()
-    console.print(table)
+    for table in _tables(outcome, console.width):
+        console.print(table)
     for sentence in outcome.limits:
         console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     for name, results in outcome.gates.items():

@@ -8,7 +8,8 @@ Legend: W processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -37,17 +38,18 @@ def shared(
     """
     rank, world = launch.place()
     chunks = chunked(source, batch_size, order)
-    own = _fetched(source, chunks[rank::world])
     found: dict[int, Damaged] = {}
-    for start in range(0, len(chunks), world):
-        batch, damaged = next(own) if start + rank < len(chunks) else (None, [])
-        made = [work(batch)] if batch is not None and len(batch.label) else []
-        for theirs, bad in launch.exchanged((made, damaged)):
-            source.note(bad, found)
-            yield from theirs
+    # closed here: Python drops an interrupt that comes while a generator that was left over waits for its thread
+    with contextlib.closing(_fetched(source, chunks[rank::world])) as own:
+        for start in range(0, len(chunks), world):
+            batch, damaged = next(own) if start + rank < len(chunks) else (None, [])
+            made = [work(batch)] if batch is not None and len(batch.label) else []
+            for theirs, bad in launch.exchanged((made, damaged)):
+                source.note(bad, found)
+                yield from theirs
 
 
-def _fetched(source: Source, chunks: Sequence[Sequence[int]]) -> Iterator[tuple[Batch, list[Damaged]]]:
+def _fetched(source: Source, chunks: Sequence[Sequence[int]]) -> Generator[tuple[Batch, list[Damaged]], None, None]:
     """Yield each chunk as `source.fetch` reads it, the next one being read meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="robustaug.read") as reader:
         ready: Future[tuple[Batch, list[Damaged]]] | None = None

@@ -123,9 +123,13 @@ def write_metadata(
     records: Records, source: Source, protected: Sequence[str], positive: int, domains: str | None = None
 ) -> None:
     """Write cohorts.parquet: each sample's root index and metadata as text, what is protected, and what are domains."""
-    columns: dict[str, Any] = {"index": source.sample_index.numpy()}
+    key = "index"
+    while key in source.cohorts:  # as of many a table that pandas wrote
+        key = f"root {key}"
+    columns: dict[str, Any] = {key: source.sample_index.numpy()}
     columns |= {name: pa.array([str(value) for value in values]) for name, values in source.cohorts.items()}
-    noted = {_PROTECTED: json.dumps({"columns": [*protected], "positive": positive, "domains": domains})}
+    said = {"columns": [*protected], "positive": positive, "domains": domains, "index": key}
+    noted = {_PROTECTED: json.dumps(said)}
     with atomic.replacing(records.folder / "cohorts.parquet") as aside:
         pq.write_table(pa.table(columns).replace_schema_metadata(noted), aside)
 
@@ -144,9 +148,10 @@ def metadata(records: Records) -> Metadata | None:
         noted = json.loads((table.schema.metadata or {}).get(_PROTECTED, b'{"columns": [], "positive": 0}'))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and run again") from None
-    index = table["index"].to_numpy()
+    key = noted.get("index", "index")  # older versions knew no other
+    index = table[key].to_numpy()
     order = np.argsort(index, kind="stable")
-    columns = {name: _grouping(name, table[name], order) for name in table.column_names if name != "index"}
+    columns = {name: _grouping(name, table[name], order) for name in table.column_names if name != key}
     return Metadata(index[order], columns, tuple(noted["columns"]), int(noted["positive"]), noted.get("domains"))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from robustaug import atomic
@@ -105,9 +106,16 @@ def read_look_alikes(records: Records) -> dict[str, Found]:
 
 
 def pictures(records: Records, model: str, number: int) -> np.ndarray:
-    """Return the pictures of a group, (n, C, H, W) uint8; none where the data are no images."""
+    """Return the pictures of a group, (n, C, H, W) uint8; none where the data are no images.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = records.folder / _PICTURES / _file(model, number)
-    return load_file(path)["errors"] if path.exists() else np.zeros((0, 1, 1, 1), dtype=np.uint8)
+    try:
+        return load_file(path)["errors"] if path.exists() else np.zeros((0, 1, 1, 1), dtype=np.uint8)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run the experiment again to write it anew") from None
 
 
 def _store(records: Records, model: str, number: int, source: Source, index: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from robustaug import atomic
@@ -85,7 +86,8 @@ class Records:
 
     Raises:
         FileNotFoundError: `folder` holds no records and create is False.
-        ValueError: the database is damaged.
+        OSError: the database cannot be opened.
+        ValueError: it is damaged.
     """
 
     def __init__(self, folder: str | Path, create: bool = False) -> None:
@@ -99,6 +101,8 @@ class Records:
         try:
             with closing(self._connect()) as connection, connection:
                 connection.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:  # a full disk, no rights, another program's lock: all is still there
+            raise OSError(f"{self._database} cannot be opened ({error})") from None
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{self._database} is damaged ({error}); move it away and run again to measure anew"
@@ -203,16 +207,29 @@ class Records:
             raise ValueError(f"{path} is missing or damaged ({error}); delete it and run again") from None
 
     def examples(self, cell: Cell) -> dict[str, np.ndarray]:
-        """Return "before" and "after", uint8 (N, C, H, W), or an empty dict."""
+        """Return "before" and "after", uint8 (N, C, H, W), or an empty dict.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         return self._arrays("examples", cell)
 
     def sums(self, cell: Cell) -> dict[str, np.ndarray]:
-        """Return the sums over groups of samples, or an empty dict."""
+        """Return the sums over groups of samples, or an empty dict.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         return self._arrays("sums", cell)
 
     def _arrays(self, kind: str, cell: Cell) -> dict[str, np.ndarray]:
         path = self.folder / kind / f"{cell.id}.safetensors"
-        return load_file(path) if path.exists() else {}
+        try:
+            return load_file(path) if path.exists() else {}
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); delete {self._samples_path(cell)} and run again to measure the cell anew"
+            ) from None
 
     def _samples_path(self, cell: Cell) -> Path:
         return self.folder / "samples" / f"{cell.id}.parquet"

@@ -23,7 +23,12 @@ def claim(plan: Plan, folder: Path) -> None:
     dumped = {key: value for key, value in dump(plan).items() if key not in ("gates", "baseline", "against")}
     dumped["suite"] = {key: value for key, value in dumped["suite"].items() if key not in _JUDGING}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:  # not JSON, or not UTF-8
+            raise ValueError(
+                f"{path} is damaged ({error}), so whose run it is cannot be told; pass --fresh to set it aside"
+            ) from None
         if before != dumped:
             changed = ", ".join(_differences(before, dumped)[:3])
             raise ValueError(

@@ -13,6 +13,8 @@ from robustaug.evaluate.protected import MOST_GROUPS
 from robustaug.evaluate.runner import EvalData
 from robustaug.train.recipe import Recipe, Spec
 
+_LONGEST = 100  # letters of a domain in a model's name, which names a folder
+
 
 class LeaveOneOut(Strict):
     """Train by one recipe once for each domain, without it.
@@ -60,7 +62,7 @@ def folds(asked: LeaveOneOut, train: Spec, validation: Spec, test: Spec) -> list
             f"leave_one_out: data.train has {len(names):,} values of {asked.column}, each of which takes a training; "
             f"name a column of 2 to {MOST_GROUPS}"
         )
-    made = [Fold(name, f"without_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}") for name in names]
+    made = [Fold(name, f"without_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:_LONGEST]}") for name in names]
     if len({fold.model for fold in made}) < len(made):  # such as "a b" and "a_b"
         made = [Fold(fold.domain, f"{fold.model}_{at}") for at, fold in enumerate(made)]
     return made

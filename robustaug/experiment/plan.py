@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from robustaug import registry
 from robustaug.config import ConfigError, Strict, load
@@ -16,6 +17,9 @@ from robustaug.evaluate.gates import Limits, changes_of, check_figures, split_na
 from robustaug.evaluate.suite import Suite
 from robustaug.experiment.leave_one_out import Fold, LeaveOneOut, folds, recipe_without
 from robustaug.train.recipe import Recipe, Spec, TrainData
+
+_LONGEST = 120
+"""Bytes of a model's name: longer ones are no folder names everywhere."""
 
 
 class ModelSource(Strict):
@@ -80,6 +84,16 @@ class Experiment(Strict):
     against: str | None = None
     gates: dict[str, Limits] = {}
     device: str = "auto"
+
+    @field_validator("models")
+    @classmethod
+    def _file_names(cls, models: dict[str, ModelSource]) -> dict[str, ModelSource]:
+        for name in models:  # what is trained is kept in a folder of this name, and run:model names it
+            if not re.fullmatch(r"[^/\\:.\x00-\x1f][^/\\:\x00-\x1f]*", name) or len(name.encode()) > _LONGEST:
+                raise ValueError(
+                    f"{name!r} cannot name a model: give 1 to {_LONGEST} bytes without /, \\ and :, no dot first"
+                )
+        return models
 
     @model_validator(mode="after")
     def _known_models(self) -> Experiment:

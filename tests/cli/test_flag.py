@@ -83,6 +83,12 @@ def test_what_cannot_be_done_says_why(robustaug, weights, options, words, tmp_pa
     assert not (tmp_path / "r.csv").exists()
 
 
+def test_data_that_are_neither_a_path_nor_a_source_are_said_to_be_neither(robustaug, weights):
+    called = robustaug("flag", "data.digit", "--checkpoint", weights, "--known", KNOWN)
+    assert called.code == 2
+    assert "there is no file or folder 'data.digit', and as a source: unknown name 'data.digit'; did you" in called.err
+
+
 def test_new_data_of_another_shape_are_refused(robustaug, weights, tmp_path):
     other = "{data.synthetic: {n: 40, size: 16, channels: 1}}"
     called = robustaug("flag", other, "--checkpoint", weights, "--known", KNOWN, "--out", tmp_path / "r.csv")

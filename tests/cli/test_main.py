@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -112,3 +113,19 @@ def test_a_closed_pipe_is_no_error():
         process.stdout.close()  # long before the list is ready
         assert process.stderr.read() == b""
         assert process.wait(60) == 1
+
+
+@pytest.mark.parametrize("then", [lambda: time.sleep(20), raising(RuntimeError("nothing was compiled"))])
+def test_an_interrupt_while_an_object_is_let_go_is_not_lost(robustaug, monkeypatch, then):
+    class Leaving:
+        def __del__(self):
+            raise KeyboardInterrupt  # what Python does with it: "Exception ignored in", and on
+
+    def write(folder):
+        Leaving()
+        then()
+
+    monkeypatch.setattr("robustaug.report.write", write)
+    called = robustaug("report", "anywhere")
+    assert called.code == 130
+    assert called.err == "interrupted; run the same command again to continue\n"

@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from robustaug.cli import outcome
+from robustaug.experiment import Outcome
 
 
 def test_a_finished_run_prints_its_figures_and_measures_nothing_twice(robustaug, written, finished):
@@ -109,3 +113,16 @@ def test_ctrl_c_leaves_a_run_that_continues_to_the_same_numbers(written, finishe
     done = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True)
     whole = subprocess.run([*command[:-1], tmp_path / "b", "--json"], env=environment, capture_output=True, check=True)
     assert json.loads(done.stdout)["figures"] == json.loads(whole.stdout)["figures"]
+
+
+def test_many_models_are_shown_in_tables_that_a_terminal_has_room_for(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["every_site", *(f"without_site_{k}" for k in range(4)), "x" * 90]
+    figures = {name: {"clean_accuracy": 0.1 * k, "corruption_accuracy": 0.5} for k, name in enumerate(names)}
+    outcome.show_measured(Outcome(Path("runs/six"), figures, {}, [], {}), Path("report.html"))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert all(name in out for name in names[:5])
+    assert out.count("│ clean accuracy ") == out.count("│ accuracy under corruption │") == 3  # of 3, 2 and 1 models
+    assert [f"{k}0.0%" in out for k in range(1, 6)] == [True] * 5

@@ -97,3 +97,12 @@ def test_what_the_work_raises_is_raised():
     with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
         [*shared(read, 0, refuse)]
     assert [*shared(read, 4, refuse, [])] == []
+
+
+def test_an_interrupt_while_the_reader_ends_is_raised(monkeypatch):
+    def shutdown(self, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
+    with pytest.raises(KeyboardInterrupt):
+        [*shared(source(), 4, len)]

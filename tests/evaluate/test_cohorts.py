@@ -133,6 +133,15 @@ def test_nothing_on_record_is_an_empty_table(records, tmp_path):
     assert cohort_table(records, "m") == ([], {})
 
 
+def test_a_column_may_be_called_index(tmp_path):
+    records = Records(tmp_path, create=True)
+    write_metadata(records, source(**{"index": SEX, "root index": np.arange(200) % 2}), [], 1, "index")
+    known = metadata(records)
+    assert known.index.tolist() == [*range(200)]
+    assert set(known.columns) == {"index", "root index", "class"}
+    assert known.columns["index"].names == ["f", "m"]
+
+
 def test_damaged_metadata_says_what_to_do(records, tmp_path):
     (tmp_path / "cohorts.parquet").write_bytes(b"no table")
     with pytest.raises(ValueError, match=r"cohorts\.parquet is damaged"):

@@ -88,3 +88,11 @@ def test_nothing_found_is_said_and_a_damaged_file_is_named(records, source):
     (records.folder / SIDECAR).write_text(json.dumps({"one": {"groups": [{}]}}))
     with pytest.raises(ValueError, match=r"look_alikes\.json is damaged"):
         read_look_alikes(records)
+
+
+def test_damaged_pictures_are_named(records, source):
+    write_look_alikes(records, ["one"], source)
+    [path] = (records.folder / "look_alikes").iterdir()
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=rf"{path} is damaged .* run the experiment again"):
+        write(records.folder)

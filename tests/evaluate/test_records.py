@@ -67,3 +67,20 @@ def test_filters_match_exactly(tmp_path):
         records.store(cell(kind=kind, scenario=kind), columns())
     assert [c.scenario for c in records.cells(kind="attack", model="m")] == ["attack"]
     assert records.cells(model="absent") == []
+
+
+def test_damaged_arrays_name_what_to_delete(tmp_path):
+    records = Records(tmp_path, create=True)
+    arrays = {"after": np.zeros((2, 1, 4, 4), np.uint8)}
+    records.store(cell(), columns(), arrays, arrays)
+    for kind, read in (("examples", records.examples), ("sums", records.sums)):
+        [path] = (tmp_path / kind).iterdir()
+        path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(ValueError, match=rf"{path} is damaged .* delete .*{cell().id}\.parquet and run again"):
+            read(cell())
+
+
+def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path):
+    (tmp_path / "records.sqlite").mkdir()  # stands for a full disk, missing rights or another program's lock
+    with pytest.raises(OSError, match=r"records\.sqlite cannot be opened"):
+        Records(tmp_path)
