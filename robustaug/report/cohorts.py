@@ -21,13 +21,14 @@ class Cohorts(NamedTuple):
     figure: Figure
 
 
-def cohorts(view: View) -> list[Cohorts]:
-    """Return one entry a metadata column, the classes first."""
+def cohorts(view: View, skip: str = "") -> list[Cohorts]:
+    """Return one entry a metadata column but for `skip`, the classes first."""
     found = {model.name: summary.cohorts(view.records, model.name) for model in view.models}
     columns = sorted(dict.fromkeys(row.column for rows in found.values() for row in rows), key=lambda c: c != "class")
     return [
         _cohorts(view, column, at, {m: {r.cohort: r for r in rows if r.column == column} for m, rows in found.items()})
         for at, column in enumerate(columns)
+        if column != skip
     ]
 
 

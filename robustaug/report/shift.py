@@ -256,8 +256,10 @@ def _cues(view: View, asked: Asked, known: Known) -> Table | None:
             rows.append([words(cue), model.name, kind, *shown, drawn])
     if not rows:
         return None
-    columns = ["cue", "model", "how", "without", "with", "gap in points (95 % interval)", "predictions drawn"]
-    return Table("Accuracy without and with each cue", columns, rows, 3)
+    columns = ["cue", "model", "how", "without", "with", "gap", "drawn to a class"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table("Accuracy without and with each cue; gaps and draws in points (95 % interval)", columns, rows, 3)
 
 
 def _strips(view: View) -> list[Strip]:
