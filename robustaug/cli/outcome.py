@@ -147,6 +147,20 @@ def _shown(value: float, form: str) -> str:
     return form.format(value) if math.isfinite(value) else "n/a"
 
 
+def _side_by_side(names: list[str], heading: int, width: int) -> list[list[str]]:
+    """Return the models in groups whose columns fit beside the figures' names, which a narrow terminal would cut."""
+    groups: list[list[str]] = []
+    left = 0
+    for name in names:
+        wide = max(len(name), len("baseline")) + 3  # with its border
+        if wide > left:
+            groups.append([])
+            left = width - heading - 4
+        groups[-1].append(name)
+        left -= wide
+    return groups
+
+
 def show_measured(outcome: Outcome, page: Path) -> None:
     """Print the headline table, what limits it, the gates, and where the report is."""
     from rich.console import Console
@@ -155,16 +169,18 @@ def show_measured(outcome: Outcome, page: Path) -> None:
 
     from robustaug.evaluate import busy
 
-    table = Table("", *map(escape, outcome.figures), title=escape(outcome.folder.name), title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for figure, (words, form) in HEADLINE.items():
-        if any(figure in figures for figures in outcome.figures.values()):
-            absent = "baseline" if figure in _AGAINST else "not measured"
-            values = [_shown(f[figure], form) if figure in f else absent for f in outcome.figures.values()]
-            table.add_row(words, *values)
     console = Console()
-    console.print(table)
+    shown = {key: how for key, how in HEADLINE.items() if any(key in figures for figures in outcome.figures.values())}
+    for names in _side_by_side([*outcome.figures], max(len(words) for words, _ in shown.values()), console.width):
+        table = Table("", title=escape(outcome.folder.name), title_justify="left")
+        table.columns[0].no_wrap = True
+        for name in names:
+            table.add_column(escape(name), justify="right", overflow="fold")
+        for figure, (words, form) in shown.items():
+            absent = "baseline" if figure in _AGAINST else "n/a"
+            of = (outcome.figures[name] for name in names)
+            table.add_row(words, *(_shown(f[figure], form) if figure in f else absent for f in of))
+        console.print(table)
     for sentence in outcome.limits:
         console.print(f"[yellow]note[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     for name, results in outcome.gates.items():

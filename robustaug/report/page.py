@@ -35,7 +35,7 @@ from robustaug.report.selective import selective
 from robustaug.report.shift import shifted
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
-from robustaug.report.view import View, budget, p_text, percent, points_text, words
+from robustaug.report.view import NARROW_SPACE, View, budget, p_text, percent, points_text, words
 from robustaug.report.worst import worst
 
 
@@ -167,7 +167,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         ("seed", str(run.get("seed", ""))),
         *((f"{name} version", str(version)) for name, version in versions.items()),
         *((str(name), str(value)) for name, value in machine.items()),
-        ("models at work", busy.words(run.get("busy") or {})),
+        ("models at work", busy.words(run.get("busy") or {}).replace("%", f"{NARROW_SPACE}%")),
         ("measuring time", f"{sum(cell.seconds for cell in view.cells):,.0f} s in {len(view.cells):,} cells"),
     ]
     return [(name, value) for name, value in facts if value]

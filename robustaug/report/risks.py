@@ -45,11 +45,12 @@ def risks(view: View, figures: Figures) -> tuple[Model, list[Risk]] | None:
         return None
     others = [m for m in view.candidates if m in view.others]
     model = max(others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
-    found = [risk for risk in _kinds(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
+    found = [risk for risk in every(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
     return model, sorted(found, key=lambda risk: -risk.weight)[:SHOWN]
 
 
-def _kinds(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
+def every(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
+    """Return the greatest risk of each kind, None where there is none or nothing was measured."""
     clean = mean_metric(view.of("clean", model.name), "accuracy")
     yield _masked(view, model)
     yield _attacked(view, model, clean)
