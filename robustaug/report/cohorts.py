@@ -60,11 +60,13 @@ def _cohorts(view: View, column: str, at: int, found: ByModel) -> Cohorts:
 def _worst(column: str, found: ByModel) -> str:
     worst = {model: next((r for r in rows.values() if r.worst), None) for model, rows in found.items()}
     said = [
-        f"{model}: {r.cohort} at {percent(r.accuracy)} (n = {r.n:,})" for model, r in worst.items() if r is not None
+        f"{f'{model}: ' if len(found) > 1 else ''}{r.cohort} at {percent(r.accuracy)} (n = {r.n:,})"
+        for model, r in worst.items()
+        if r is not None
     ]
     if not said:
         return f"No cohort of {column} is large enough to name a worst one."
-    return f"Worst cohort of {column}: {'; '.join(said)}."
+    return f"Worst by {column}, {'; '.join(said)}." if len(found) > 1 else f"Worst by {column}: {said[0]}."
 
 
 def _table(view: View, column: str, order: list[str], found: ByModel) -> Table:

@@ -63,6 +63,8 @@ def shifted(view: View) -> Shift | None:
     line, line_note = _line(view, asked, known) if asked.effective else (None, "")
     overall = _overall(view, known)
     note = _note(asked) if overall else ""
+    if any(np.isnan(figures.get("relative_mce", 0.0)) for figures, _ in known.values()):
+        note += " There is no relative mCE (n/a) where the baseline loses no accuracy to some corruption."
     return Shift(overall, note, line, line_note, _sequences(view, known), _cues(view, asked, known), _strips(view))
 
 

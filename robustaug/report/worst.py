@@ -32,10 +32,13 @@ def worst(view: View) -> Worst | None:
         return None
     columns = ["cohort", "model", "condition", "samples", "accuracy", "interval"]
     caption = f"The {_OF_EACH_KIND} least accurate cohorts or pairs of cohorts of each model, by kind of condition"
-    least = min(((m, row) for m, table in found.items() for row in table.rows), key=lambda pair: pair[1].accuracy)
-    cohort, model, condition, n, accuracy, _ = _row(view, *least)
-    sentence = f"Least of all: {accuracy} of {n} samples where {cohort}, {condition}, by {model}."
+    sentence = " ".join(_least(view, model, table) for model, table in found.items() if table.rows)
     return Worst(sentence, Table(caption, columns, rows, 3), _note([*found.values()]))
+
+
+def _least(view: View, model: str, table: CohortTable) -> str:
+    cohort, _, condition, n, accuracy, _ = _row(view, model, min(table.rows, key=lambda row: row.accuracy))
+    return f"{model} does worst where {cohort}, {condition}: {accuracy} of {n} samples are right."
 
 
 def _row(view: View, model: str, row: CohortCell) -> list[str]:
