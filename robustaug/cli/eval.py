@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -69,4 +70,8 @@ def evaluate(
     }
     overrides = [f"gates.model.{limit}" for limit in gate or []]
     plan = experiment.resolve(validate(content, experiment.Experiment, "options", overrides), Path())
-    outcome.carry_out(plan, runs / name, f"robustaug eval {suite}", fresh, as_json)
+    options = {"data": data, "checkpoint": checkpoint, "model": model, "calibrate": calibrate}
+    options |= {"validation": validation, "train": train, "against": against}
+    given = [word for key, text in options.items() if text is not None for word in (f"--{key}", text)]
+    given += [word for limit in gate or [] for word in ("--gate", limit)]
+    outcome.carry_out(plan, runs / name, shlex.join(["robustaug", "eval", str(suite), *given]), fresh, as_json)

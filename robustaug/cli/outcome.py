@@ -161,7 +161,7 @@ def _tables(outcome: Outcome, width: int) -> Iterator[Table]:
     for figure, (words, form) in HEADLINE.items():
         if any(figure in figures for figures in outcome.figures.values()):
             rows.append(words)
-            absent = "baseline" if figure in _AGAINST else "not measured"
+            absent = "baseline" if figure in _AGAINST else "n/a"
             for name, figures in outcome.figures.items():
                 columns[name].append(_shown(figures[figure], form) if figure in figures else absent)
     room = width - max(map(cell_len, rows), default=0) - 4  # a border and a space at either side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,5 +32,5 @@ def run(
 
     given = [*(overrides or []), *([] if against is None else [f"against={against}"])]
     plan = experiment.read_plan(config, given)
-    command = " ".join(["robustaug run", str(config), *given])
+    command = shlex.join(["robustaug", "run", str(config), *given])
     outcome.carry_out(plan, runs / plan.experiment.name, command, fresh, as_json)

@@ -103,7 +103,7 @@ def score_limits(model: str, cells: list[Cell]) -> list[str]:
         found = {key.removesuffix("_auroc"): value for key, value in cell.metrics.items() if key.endswith("_auroc")}
         plain = found.get("msp", math.nan)
         for name, value in sorted(found.items()):
-            if value < plain:
+            if value < plain and f"{value:.3f}" != f"{plain:.3f}":  # 0.978 against 0.978 warns of nothing
                 worse.setdefault(name, []).append(f"{cell.scenario} ({value:.3f} against {plain:.3f})")
             elif math.isnan(value):
                 blind.setdefault(name, []).append(cell.scenario)

@@ -27,7 +27,7 @@ def alike(view: View) -> list[Alike]:
         ValueError: the run's look_alikes.json is damaged.
     """
     found = read_look_alikes(view.records)
-    return [_alike(view, model.name, found[model.name]) for model in view.models if model.name in found]
+    return [_alike(view, model.name, found[model.name]) for model in view.candidates if model.name in found]
 
 
 def _alike(view: View, model: str, found: Found) -> Alike:

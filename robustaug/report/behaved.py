@@ -65,7 +65,8 @@ def _scenario(view: View, test: str) -> Mapping[str, Any]:
 
 def _name(view: View, test: str) -> str:
     operators = _scenario(view, test).get("operators") or []
-    return f"{words(test)} ({registry.spec_name(operators[0]) if operators else 'unknown operator'})"
+    operator = words(registry.spec_name(operators[0])) if operators else "unknown operator"
+    return words(test) if operator == words(test) else f"{words(test)} ({operator})"
 
 
 def _row(view: View, cell: Cell, differences: Differences) -> list[str]:

@@ -36,6 +36,7 @@ def cohort_confidence(view: View) -> CohortConfidence | None:
         [_SPELT[figure], model, worst.cohort, _condition(worst), f"{worst.n:,}", _value(worst)]
         for figure in COHORT_FIGURES
         for model, found in tables.items()
+        if model in {one.name for one in view.candidates}
         for kind in _KINDS
         if (worst := found[kind].worst(figure)) is not None
     ]

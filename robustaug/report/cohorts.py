@@ -21,13 +21,14 @@ class Cohorts(NamedTuple):
     figure: Figure
 
 
-def cohorts(view: View) -> list[Cohorts]:
-    """Return one entry a metadata column, the classes first."""
+def cohorts(view: View, skip: str = "") -> list[Cohorts]:
+    """Return one entry a metadata column but for `skip`, the classes first."""
     found = {model.name: summary.cohorts(view.records, model.name) for model in view.models}
     columns = sorted(dict.fromkeys(row.column for rows in found.values() for row in rows), key=lambda c: c != "class")
     return [
         _cohorts(view, column, at, {m: {r.cohort: r for r in rows if r.column == column} for m, rows in found.items()})
         for at, column in enumerate(columns)
+        if column != skip
     ]
 
 
@@ -59,11 +60,13 @@ def _cohorts(view: View, column: str, at: int, found: ByModel) -> Cohorts:
 def _worst(column: str, found: ByModel) -> str:
     worst = {model: next((r for r in rows.values() if r.worst), None) for model, rows in found.items()}
     said = [
-        f"{model}: {r.cohort} at {percent(r.accuracy)} (n = {r.n:,})" for model, r in worst.items() if r is not None
+        f"{f'{model}: ' if len(found) > 1 else ''}{r.cohort} at {percent(r.accuracy)} (n = {r.n:,})"
+        for model, r in worst.items()
+        if r is not None
     ]
     if not said:
         return f"No cohort of {column} is large enough to name a worst one."
-    return f"Worst cohort of {column}: {'; '.join(said)}."
+    return f"Worst by {column}, {'; '.join(said)}." if len(found) > 1 else f"Worst by {column}: {said[0]}."
 
 
 def _table(view: View, column: str, order: list[str], found: ByModel) -> Table:

@@ -19,8 +19,13 @@ IN_FIGURE, IN_TABLE = 16, 60
 
 
 class Domains(NamedTuple):
-    """Accuracy by domain: sentences on the worst and on what was left out, and the figure with its table."""
+    """Accuracy by domain: sentences on the worst and on what was left out, and the figure with its table.
 
+    Attributes:
+        column: of the metadata.
+    """
+
+    column: str
     sentences: list[str]
     figure: Figure
 
@@ -57,7 +62,7 @@ def domains(view: View) -> Domains | None:
         110 + (18 + 9 * len(series)) * len(shown),
         _table(view, known, title, order, found),
     )
-    return Domains(sentences, figure)
+    return Domains(known.domains, sentences, figure)
 
 
 def _worst(model: str, row: CohortCell) -> str:

@@ -57,7 +57,7 @@ def foreign(view: View) -> Foreign | None:
         title,
         f"Dot chart of AUROC by source and score. {said}.",
         dots(series, [f"{words(s)}, {score_name(k)}" for s, k in pairs], "AUROC", percent=False, chance=0.5),
-        130 + 44 * len(pairs),
+        130 + (18 + 9 * len(series)) * len(pairs),
         Table(title, columns, [row for _, row in sorted(rows, key=lambda r: r[0])], 3),
     )
     strips = (_strip(view, source) for source in view.scenarios("ood"))

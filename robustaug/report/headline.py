@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import behaviour, summary
+from robustaug.evaluate import behaviour, domains, summary
+from robustaug.evaluate.asked import asked_of
 from robustaug.evaluate.suite import middle
 from robustaug.report.differences import Difference, Differences
 from robustaug.report.view import View, budget, decimal, mean_metric, p_text, percent, signed, within, words
@@ -150,7 +151,12 @@ def rows(view: View, figures: Figures, differences: Differences) -> list[Row]:
     out = [_accuracies(view, measure) for measure in measures(view, figures, differences)]
     out += [
         _worst_cohort(view, figures),
+        _worst_domain(view, figures),
         _behaviour(view, figures),
+        _plain(view, figures, "Predictions kept", "the same under corruption as on clean data", "consistency", percent),
+        *_alexnet(view, figures),
+        _plain(view, figures, "Flips along sequences", "of the prediction, a step; lower is better", *_FLIPS),
+        _plain(view, figures, "Largest gap to a cue", "accuracy without it less with it; lower is better", *_CUES),
         _plain(view, figures, "Calibration error (ECE)", "lower is better", "ece"),
         _plain(view, figures, "ECE after temperature scaling", "lower is better", "ece_scaled"),
         _plain(view, figures, "Foreign data told apart (AUROC)", "higher is better, 0.5 is chance", "ood_auroc"),
@@ -176,15 +182,47 @@ def _change(difference: Difference | None) -> tuple[str, str, str]:
     return f"{value} points", f"{low} to {high}{', ' + p if p else ''}", verdict
 
 
-def _plain(view: View, figures: Figures, label: str, note: str, key: str) -> Row:
+def _plain(
+    view: View, figures: Figures, label: str, note: str, key: str, form: Callable[[float], str] = decimal
+) -> Row:
     """A figure without an interval: its change from the baseline is shown and not judged."""
     base = figures[view.baseline.name].get(key, np.nan) if view.baseline else np.nan
     entries = []
     for model in view.models:
         found = figures[model.name].get(key, np.nan)
-        change = "" if model.is_baseline or not np.isfinite(found - base) else signed(found - base, 3)
-        entries.append(Entry(decimal(found), None, change))
+        change = "" if model.is_baseline or not np.isfinite(found - base) else _apart(found - base, form)
+        entries.append(Entry(form(found), None, change))
     return Row(label, note, entries)
+
+
+def _apart(change: float, form: Callable[[float], str]) -> str:
+    return signed(change, 3) if form is decimal else f"{signed(100 * change, 2 if form is _fine else 1)} points"
+
+
+def _fine(share: float) -> str:
+    """Return a share that is mostly far below one per cent."""
+    return percent(share, 2)
+
+
+_FLIPS, _CUES = ("flip_probability", _fine), ("cue_gap", percent)
+
+
+def _alexnet(view: View, figures: Figures) -> list[Row]:
+    """The published figure; held against the run's own baseline mCE says little that accuracy does not."""
+    if asked_of(view.records).errors_against != "alexnet":
+        return []
+    return [_plain(view, figures, "Corruption error (mCE)", "errors over those of AlexNet; lower is better", "mce")]
+
+
+def _worst_domain(view: View, figures: Figures) -> Row:
+    entries = []
+    for model in view.models:
+        found = figures[model.name].get(domains.WORST, np.nan)
+        table = domains.domain_table(view.records, view.of("clean", model.name)).worst
+        entries.append(
+            Entry(percent(found), _share(found), "" if table is None else f"{table.cohort}, n = {table.n:,}")
+        )
+    return Row("Worst domain", "clean accuracy where samples of one place, device or time fare worst", entries)
 
 
 def _worst_cohort(view: View, figures: Figures) -> Row:

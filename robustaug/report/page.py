@@ -14,7 +14,7 @@ import yaml
 from robustaug import atomic
 from robustaug.evaluate import busy, summary
 from robustaug.evaluate.records import Records
-from robustaug.report import bundle, headline
+from robustaug.report import bundle, gated, headline
 from robustaug.report.alike import alike
 from robustaug.report.attacked import attacks, checks
 from robustaug.report.behaved import behaviour
@@ -35,7 +35,7 @@ from robustaug.report.selective import selective
 from robustaug.report.shift import shifted
 from robustaug.report.training import training
 from robustaug.report.verdict import verdict
-from robustaug.report.view import View, budget, p_text, percent, points_text, words
+from robustaug.report.view import NARROW_SPACE, View, budget, p_text, percent, points_text, words
 from robustaug.report.worst import worst
 
 
@@ -86,6 +86,7 @@ def _own(name: str) -> markupsafe.Markup:
 def _content(view: View) -> dict[str, Any]:
     figures = {model.name: summary.figures(view.records, model.name) for model in view.models}
     differences = Differences(view)
+    by_domain = domains(view)
     content = {
         "differing": max((len(differences.rows(model.name)) for model in view.others), default=0),
         "name": str(view.run.get("name") or view.records.folder.resolve().name),
@@ -105,11 +106,11 @@ def _content(view: View) -> dict[str, Any]:
         "shift": shifted(view),
         "behaviour": behaviour(view, differences),
         "proxies": proxies(view, differences),
-        "domains": domains(view),
+        "domains": by_domain,
         "calibration": calibrated(view),
         "selective": selective(view),
         "foreign": foreign(view),
-        "cohorts": cohorts(view),
+        "cohorts": cohorts(view, by_domain.column if by_domain else ""),
         "worst": worst(view),
         "alike": alike(view),
         "cohort_confidence": cohort_confidence(view),
@@ -128,9 +129,9 @@ def _gates(view: View) -> list[dict[str, Any]]:
     return [
         {
             "verdict": str(gate.get("verdict") or ("pass" if gate.get("passed") else "fail")),  # of older runs
-            "name": words(str(gate.get("name", "gate"))),
             "model": str(gate.get("model") or ""),
-            "message": str(gate.get("message") or ""),
+            "sentence": gated.sentence(gate),
+            "named": "" if gated.sentence(gate) == gate.get("message") else str(gate.get("name", "")),
         }
         for gate in view.run.get("gates") or []
     ]
@@ -166,7 +167,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         ("seed", str(run.get("seed", ""))),
         *((f"{name} version", str(version)) for name, version in versions.items()),
         *((str(name), str(value)) for name, value in machine.items()),
-        ("models at work", busy.words(run.get("busy") or {})),
+        ("models at work", busy.words(run.get("busy") or {}).replace("%", f"{NARROW_SPACE}%")),
         ("measuring time", f"{sum(cell.seconds for cell in view.cells):,.0f} s in {len(view.cells):,} cells"),
     ]
     return [(name, value) for name, value in facts if value]
@@ -181,7 +182,7 @@ def _models_table(view: View) -> Table:
         rows.append(
             [
                 model.name,
-                str(training.get("recipe", "")),
+                "put together of those before" if "of" in declared else str(training.get("recipe", "")),
                 str(declared.get("checkpoint", "")),
                 str(declared.get("fingerprint", ""))[:16],
                 f"{parameters:,}" if isinstance(parameters, int) else "",

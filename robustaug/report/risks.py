@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustaug.evaluate import summary
+from robustaug.evaluate import left_out, shift, summary
+from robustaug.evaluate.asked import asked_of
 from robustaug.evaluate.attacked import findings
+from robustaug.evaluate.cohorts import metadata
+from robustaug.evaluate.left_out import GAP, KNOWN
 from robustaug.report.headline import Figures
 from robustaug.report.view import Model, View, mean_metric, percent, within, words
 
@@ -42,17 +45,21 @@ def risks(view: View, figures: Figures) -> tuple[Model, list[Risk]] | None:
         return None
     others = [m for m in view.candidates if m in view.others]
     model = max(others or view.models[:1], key=lambda m: figures[m.name].get("robust_accuracy", -1.0))
-    found = [risk for risk in _kinds(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
+    found = [risk for risk in every(view, model, figures) if risk is not None and risk.weight > _SLIGHT]
     return model, sorted(found, key=lambda risk: -risk.weight)[:SHOWN]
 
 
-def _kinds(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
+def every(view: View, model: Model, figures: Figures) -> Iterator[Risk | None]:
+    """Return the greatest risk of each kind, None where there is none or nothing was measured."""
     clean = mean_metric(view.of("clean", model.name), "accuracy")
     yield _masked(view, model)
     yield _attacked(view, model, clean)
     yield _corrupted(view, model, clean)
     yield _elsewhere(view, model, clean)
     yield _cohort(view, model, clean)
+    yield _unseen(view)
+    yield _misled(view, model, figures[model.name])
+    yield _wavering(view, model)
     yield _misbehaved(view, figures[model.name])
     yield _unsure(view, model)
     yield _foreign(view, model)
@@ -128,6 +135,58 @@ def _cohort(view: View, model: Model, clean: float) -> Risk | None:
     )
 
 
+def _unseen(view: View) -> Risk | None:
+    """What samples of a domain lose that was not trained on, where leaving one out clearly costs accuracy."""
+    known = metadata(view.records)
+    if known is None or known.domains is None:
+        return None
+    for model in view.models:
+        cell = view.clean(model.name)
+        if cell is None or GAP not in cell.metrics:
+            continue
+        gap, seen = cell.metrics[GAP], cell.metrics[KNOWN]
+        samples = view.records.samples(cell, ["known", "correct"])
+        if left_out.interval(GAP, samples["known"], samples["correct"], 0.95).low > 0:
+            sentence = (
+                f"Of samples of a {known.domains} that was left out of training {percent(seen - gap)} are right, "
+                f"{percent(seen)} where it was not."
+            )
+            return Risk(sentence, "domains", gap)
+    return None
+
+
+def _misled(view: View, model: Model, figures: Mapping[str, float]) -> Risk | None:
+    """The cue that costs most accuracy or draws most samples to its class, where its interval is clear of zero."""
+    cues = asked_of(view.records).cues
+    intervals = shift.Intervals(view.records, model.name, 0.95)
+    worst: Risk | None = None
+    for cue, about in cues.items():
+        for figure in ("gap", "towards"):
+            lost, found = figures.get(f"{cue}_{figure}", np.nan), intervals.of(f"{cue}_{figure}")
+            if found is None or not found.low > 0 or (worst is not None and lost <= worst.weight):
+                continue
+            with_ = figures[f"{cue}_cued_accuracy"]
+            sentence = f"With the cue {words(cue)} {percent(with_)} are right, without it {percent(with_ + lost)}."
+            if figure == "towards" and about.towards is not None:
+                drawn = view.class_name(about.towards)
+                sentence = f"The cue {words(cue)} draws {percent(lost)} of samples of other classes to {drawn}."
+            worst = Risk(sentence, "shift", lost)
+    return worst
+
+
+def _wavering(view: View, model: Model) -> Risk | None:
+    """The sequence of small perturbations along which the answers to most samples change."""
+    worst: Risk | None = None
+    for name in view.scenarios("sequence"):
+        cells = view.of("sequence", model.name, name)
+        steady = [float(view.records.samples(cell, ["steady"])["steady"].mean()) for cell in cells]
+        lost = 1 - float(np.mean(steady)) if steady else np.nan
+        if np.isfinite(lost) and (worst is None or lost > worst.weight):
+            sentence = f"Along {words(name)} the answer to {percent(lost)} of samples changes at least once."
+            worst = Risk(sentence, "shift", lost)
+    return worst
+
+
 def _misbehaved(view: View, figures: Mapping[str, float]) -> Risk | None:
     """The test whose expectation the answers to most samples fail."""
     worst: Risk | None = None
@@ -150,7 +209,7 @@ def _unsure(view: View, model: Model) -> Risk | None:
     if not raw > _ECE:
         return None
     mended = f" Temperature scaling brings that to {percent(scaled)}." if scaled < raw else ""
-    return Risk(f"Confidence is off by {percent(raw)} on the mean.{mended}", "calibration", float(raw))
+    return Risk(f"Confidence is off by {percent(raw)} on average.{mended}", "calibration", float(raw))
 
 
 def _foreign(view: View, model: Model) -> Risk | None:

@@ -45,7 +45,7 @@ def _figure(view: View, kind: str, title: str) -> Figure | None:
     columns = ["model", *(f"wrong when {percent(at, 0)} are answered" for at in _AT), "AURC"]
     ticks = [(share, percent(share, 0)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     spec = curves(series, "share answered, the surest first", ticks, "wrong among the answered")
-    spec["layout"]["yaxis"] |= {"range": None, "rangemode": "tozero", "tickformat": ".1~%"}  # errors may be rare
+    spec["layout"]["yaxis"] |= {"range": None, "rangemode": "tozero", "tickformat": ".2~%"}  # errors may be rare
     spec["layout"]["xaxis"] |= {"range": [0, 1.02]}
     for trace in spec["data"]:
         trace["mode"] = "lines"

@@ -63,6 +63,8 @@ def shifted(view: View) -> Shift | None:
     line, line_note = _line(view, asked, known) if asked.effective else (None, "")
     overall = _overall(view, known)
     note = _note(asked) if overall else ""
+    if any(np.isnan(figures.get("relative_mce", 0.0)) for figures, _ in known.values()):
+        note += " There is no relative mCE (n/a) where the baseline loses no accuracy to some corruption."
     return Shift(overall, note, line, line_note, _sequences(view, known), _cues(view, asked, known), _strips(view))
 
 
@@ -256,8 +258,10 @@ def _cues(view: View, asked: Asked, known: Known) -> Table | None:
             rows.append([words(cue), model.name, kind, *shown, drawn])
     if not rows:
         return None
-    columns = ["cue", "model", "how", "without", "with", "gap in points (95 % interval)", "predictions drawn"]
-    return Table("Accuracy without and with each cue", columns, rows, 3)
+    columns = ["cue", "model", "how", "without", "with", "gap", "drawn to a class"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table("Accuracy without and with each cue; gaps and draws in points (95 % interval)", columns, rows, 3)
 
 
 def _strips(view: View) -> list[Strip]:

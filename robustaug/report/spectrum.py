@@ -50,8 +50,12 @@ def near_far(view: View, spelt: dict[str, str]) -> NearFar | None:
             )
     sources = "; ".join(f"{r}: {', '.join(map(words, _sources(found, r)))}" for r in roles)
     notes.append(f"AUROC and the longer side of its 95 % interval. {sources[0].upper()}{sources[1:]}.")
-    headings = [f"{role}, {'clean and shifted' if figure == FULL else 'clean'}" for role, figure in columns]
-    return NearFar(Table("Near and far foreign data against known data", ["score", "model", *headings], rows, 2), notes)
+    headings = [f"{role}, with shifted" if figure == FULL else role for role, figure in columns]
+    among = ", alone and with shifted data among them" if full else ""
+    return NearFar(
+        Table(f"AUROC of near and far foreign data against test data{among}", ["score", "model", *headings], rows, 2),
+        notes,
+    )
 
 
 def _cell(one: Spectrum, figures: dict[str, float], name: str) -> str:

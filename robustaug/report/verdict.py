@@ -70,17 +70,22 @@ def _further(base: Model, hero: Model, measure: Measure) -> str:
 
 def _alone(model: Model, found: list[Measure]) -> str:
     values = [(m, m.value(model.name)) for m in reversed(found)]
-    parts = [f"{percent(value, 0)} {m.phrase}" for m, value in values if np.isfinite(value)]
+    parts = [f"{_whole(value)} {m.phrase}" for m, value in values if np.isfinite(value)]
+    called = "model" if model.name == "model" else f"{model.name} model"  # what `robustaug eval` calls it
     if not parts:
-        return f"The accuracy of the {model.name} model was not measured."
+        return f"The accuracy of the {called} was not measured."
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"The {model.name} model keeps {listed}."
+    return f"The {called} keeps {listed}."
 
 
 def _apart(new: float, old: float) -> tuple[str, str]:
     """Whole per cents, or one decimal where whole ones would look the same."""
-    digits = 0 if percent(new, 0) != percent(old, 0) else 1
-    return percent(new, digits), percent(old, digits)
+    return (_whole(new), _whole(old)) if percent(new, 0) != percent(old, 0) else (percent(new), percent(old))
+
+
+def _whole(value: float) -> str:
+    """Whole per cents, or one decimal where 99.6 would look like all of them, or 0.4 like none."""
+    return percent(value, 1 if percent(value, 0) in (percent(0, 0), percent(1, 0)) and 0 < value < 1 else 0)
 
 
 def _start(phrase: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,6 +175,7 @@ def mean_metric(cells: Sequence[Cell], name: str) -> float:
 
 def words(name: str) -> str:
     """Return an operator's, attack's or source's name as words: "gaussian_noise" becomes "gaussian noise"."""
+    name = re.sub(r"^(image|text|table|series)\.", "", name)  # the prefix of an operator that has no other name
     return " ".join(w.upper() if w in _INITIALISMS else _NAMES.get(w, w) for w in name.split("_"))
 
 

@@ -13,15 +13,16 @@ _OF_EACH_KIND = 3
 
 
 class Worst(NamedTuple):
-    """The least accurate cohorts of each model, clean, corrupted and attacked, and a note on those too small."""
+    """The least accurate cohorts of each model and kind of condition, which is worst, a note on those too small."""
 
+    sentence: str
     table: Table
     note: str
 
 
 def worst(view: View) -> Worst | None:
     """Return the worst cohorts and pairs of cohorts, None where there are none to name."""
-    found = {model.name: cohort_table(view.records, model.name) for model in view.models}
+    found = {model.name: cohort_table(view.records, model.name) for model in view.candidates}
     rows = []
     for model, table in found.items():
         for kind in SHIFTS:
@@ -31,7 +32,13 @@ def worst(view: View) -> Worst | None:
         return None
     columns = ["cohort", "model", "condition", "samples", "accuracy", "interval"]
     caption = f"The {_OF_EACH_KIND} least accurate cohorts or pairs of cohorts of each model, by kind of condition"
-    return Worst(Table(caption, columns, rows, 3), _note([*found.values()]))
+    sentence = " ".join(_least(view, model, table) for model, table in found.items() if table.rows)
+    return Worst(sentence, Table(caption, columns, rows, 3), _note([*found.values()]))
+
+
+def _least(view: View, model: str, table: CohortTable) -> str:
+    cohort, _, condition, n, accuracy, _ = _row(view, model, min(table.rows, key=lambda row: row.accuracy))
+    return f"{model} does worst where {cohort}, {condition}: {accuracy} of {n} samples are right."
 
 
 def _row(view: View, model: str, row: CohortCell) -> list[str]:

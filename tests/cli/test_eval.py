@@ -1,7 +1,10 @@
 import pickle
 import re
+import shlex
 
 import pytest
+
+from robustaug.evaluate.records import Records
 
 
 @pytest.fixture
@@ -26,6 +29,10 @@ def test_a_checkpoint_is_measured_and_its_gates_checked(robustaug, written, fini
     assert "gate FAILED model: min_clean_accuracy: clean_accuracy" in called.out
     assert "gate passed model: max_ece" in called.out
     assert re.search(r"models at work: \d+% of the [\d.]+ s that 5 cells took", called.out)
+    command = shlex.split(Records(tmp_path / "eval").run["command"])  # what reproduces the run
+    assert command[:2] == ["robustaug", "eval"]
+    assert command[command.index("--data") + 1] == "{data.digits: {split: test}}"
+    assert command[-4:] == ["--gate", "min_clean_accuracy=0.9999", "--gate", "max_ece=1"]
     assert (tmp_path / "eval/report.html").is_file()
 
 

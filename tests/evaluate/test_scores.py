@@ -128,6 +128,7 @@ def cell(source="svhn", **metrics):
 
 def test_a_score_below_the_plain_one_is_warned_of_with_figures():
     assert score_limits("m", [cell(msp=0.8, knn=0.9, energy=0.8)]) == []
+    assert score_limits("m", [cell(msp=0.8001, knn=0.7999)]) == []  # the same in the digits shown
     assert score_limits("m", [cell(knn=0.3)]) == []  # nothing to compare with
     assert score_limits("m", [cell(msp=0.8, knn=0.9, ash=0.7531, odin=0.79), cell("photos", msp=0.8, ash=0.7)]) == [
         "m: ood.ash tells foreign data apart less well than plain ood.msp, by AUROC, on svhn (0.753 against 0.800), "

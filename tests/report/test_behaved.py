@@ -52,12 +52,12 @@ def test_each_test_says_what_it_expects_how_many_it_tested_and_how_many_followed
     found = behaviour(view, Differences(view))
     rows = {(row[0], row[1]): row[2:] for row in found.table.rows}
     low, high = (f"{100 * end:.1f}{SPACE}%" for end in wilson(30, 40)[1:])
-    expects, severity, tested, followed, interval, change = rows["turned (text.negation)", "new"]
+    expects, severity, tested, followed, interval, change = rows["turned (negation)", "new"]
     assert (expects, severity, tested, followed) == ("change", "5", "40 of 100", f"75.0{SPACE}%")
     assert interval == f"{low} to {high}"
     assert change.startswith("+50.0 (")
-    assert rows["praise (text.keyboard)", "old"][0] == "be pos for neg"
-    assert rows["digits (text.swap_numbers)", "old"] == ["stay", "5", "0 of 100", "n/a", "", ""]
+    assert rows["praise (keyboard)", "old"][0] == "be pos for neg"
+    assert rows["digits (swap numbers)", "old"] == ["stay", "5", "0 of 100", "n/a", "", ""]
 
 
 def test_some_texts_that_do_not_follow_are_shown_with_the_answers(folder):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -47,7 +49,23 @@ def test_what_leaving_a_domain_out_costs_is_said(run):
     records = Records(run)
     names = [f"writer {at}" for at in range(7)]
     put_together(records, {name: ["standard", "robust"][at % 2] for at, name in enumerate(names)}, "writer")
-    assert any("In leave_one_out the model that never saw" in one for one in domains(View(records)).sentences)
+    view = View(records)
+    assert any("In leave_one_out the model that never saw" in one for one in domains(view).sentences)
+    [cell] = records.cells(model="leave_one_out", kind="clean")
+    samples = records.samples(cell, ["index", "correct", "known"])
+    worse = np.arange(len(samples["index"])) % 4 == 0
+    cell = replace(cell, metrics=cell.metrics | {"in_domain_accuracy": 0.95, "domain_gap": 0.25}, fingerprint="g")
+    records.store(cell, records.samples(cell) | {"known": np.full(len(worse), 1.0), "correct": ~worse})
+    view = View(records)
+    _, found = risks(view, {model.name: summary.figures(records, model.name) for model in view.models})
+    [said] = [risk for risk in found if risk.section == "domains"]
+    assert "Of samples of a writer that was left out of training 70.0" in said.sentence
+    assert said.weight == pytest.approx(0.25)
+
+
+def test_the_page_shows_accuracy_by_domain_once(run):
+    page = write(run).read_text(encoding="utf-8")
+    assert page.count("<figcaption>Clean accuracy by writer</figcaption>") == 1
 
 
 def test_without_domains_there_is_no_such_section(default_page):

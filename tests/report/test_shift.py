@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from robustaug.evaluate import summary
 from robustaug.evaluate.records import Cell, Records
+from robustaug.report import headline
+from robustaug.report.differences import Differences
 from robustaug.report.page import render
+from robustaug.report.risks import every
 from robustaug.report.shift import shifted
-from robustaug.report.view import View
+from robustaug.report.view import View, percent
 from tests.report.conftest import draw_digits, noisy
 
 
@@ -86,3 +90,17 @@ def test_what_was_not_asked_for_is_not_there(make_run):
     nothing = make_run("clean", kinds=("clean",))
     assert shifted(View(Records(nothing))) is None
     assert 'id="shift"' not in render(View(Records(nothing)))
+
+
+def test_cues_and_sequences_are_among_the_risks_and_in_the_headline(run):
+    view = View(Records(run))
+    figures = {model.name: summary.figures(view.records, model.name) for model in view.models}
+    by_sentence = {risk.sentence.split(" ")[0]: risk for risk in every(view, view.models[0], figures) if risk}
+    steady = np.mean(view.records.samples(view.of("sequence", "standard", "rotate_walk")[0], ["steady"])["steady"])
+    assert by_sentence["Along"].weight == pytest.approx(1 - steady)
+    assert "rotate walk" in by_sentence["Along"].sentence
+    assert by_sentence["With"].weight == pytest.approx(figures["standard"]["square_gap"])
+    labels = {row.label: row.entries for row in headline.rows(view, figures, Differences(view))}
+    assert labels["Largest gap to a cue"][0].value == percent(figures["standard"]["cue_gap"])
+    assert labels["Flips along sequences"][1].change.endswith("points")
+    assert "Corruption error (mCE)" not in labels
