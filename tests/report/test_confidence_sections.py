@@ -62,7 +62,7 @@ def test_near_and_far_are_told_apart_and_a_score_that_finds_the_shift_is_named(m
             records.store(cell, samples)
     table, notes = foreign(View(records)).near_far
     assert table.columns[2:4] == ["near", "far"]
-    assert table.columns[4:] == ["near, clean and shifted", "far, clean and shifted"]
+    assert table.columns[4:] == ["near, with shifted", "far, with shifted"]
     assert {row[0] for row in table.rows} == {"MSP", "energy", "kNN"}
     assert "AUROC falls for" in notes[0]
     assert notes[-1].endswith("Near: photos; far: textures.")
