@@ -197,7 +197,7 @@ def share_change(differences: Any, confidence: float) -> Change:
 
     >>> change = share_change([0, 0, 0, 0, 1, -1, 1, 0], 0.95)
     >>> round(change.value, 3), round(change.low, 3), round(change.high, 3)
-    (0.125, -0.264, 0.514)
+    (0.125, -0.262, 0.512)
     """
     d = np.asarray(differences, dtype=np.float64)
     n = len(d) + 2
