@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -115,8 +116,16 @@ def test_a_closed_pipe_is_no_error():
         assert process.wait(60) == 1
 
 
+@pytest.fixture
+def hearing():
+    """Hear interrupts: a job in a shell's background ignores them, and so do these tests when they are one."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 @pytest.mark.parametrize("then", [lambda: time.sleep(20), raising(RuntimeError("nothing was compiled"))])
-def test_an_interrupt_while_an_object_is_let_go_is_not_lost(robustaug, monkeypatch, then):
+def test_an_interrupt_while_an_object_is_let_go_is_not_lost(robustaug, monkeypatch, hearing, then):
     class Leaving:
         def __del__(self):
             raise KeyboardInterrupt  # what Python does with it: "Exception ignored in", and on
