@@ -346,9 +346,9 @@ def test_elastic_transform_moves_pixels_as_far_as_published(family, severity):
         at = np.stack([x + shake[0], y + shake[1], np.ones_like(x)], -1) @ matrix.T
         want.append(at - np.stack([x, y], -1))
     operator = robustaug.create(name, severity=severity)
-    params = operator.sample(Keys.of(5, 24))
-    points = torch.from_numpy(np.stack([x, y], -1).reshape(1, -1, 2)).expand(24, -1, 2)
-    got = (operator.source(points, (side, side), **params) - points).reshape(24, side, side, 2).numpy()
+    params = operator.sample(Keys.of(5, 8))
+    points = torch.from_numpy(np.stack([x, y], -1).reshape(1, -1, 2)).expand(8, -1, 2)
+    got = (operator.source(points, (side, side), **params) - points).reshape(8, side, side, 2).numpy()
     want = np.stack(want)
     # the median: three points that nearly fall on a line throw pixels far
     assert abs(np.median(np.abs(got)) / np.median(np.abs(want)) - 1) <= 0.25
