@@ -18,6 +18,7 @@ from robustaug.data.shared import shared
 from robustaug.data.source import Batch, Source, batches
 from robustaug.evaluate.suite import Plan, make_operator
 from robustaug.models.classifier import Classifier
+from robustaug.ops.operator import Operator
 from robustaug.ops.tabular.table import TABLES, check_in_place
 from robustaug.pipeline import fitted
 from robustaug.rng import Keys, subset
@@ -87,16 +88,24 @@ def each_of(bench: Bench, plan: Plan, work: Callable[[Batch], T], source: Source
     return shared(source, bench.batch_size, work, subset(len(source), plan.limit, plan.seed))
 
 
+def ready(bench: Bench, operator: Operator) -> Operator:
+    """Return an operator that knows the test data where it has to: one on tables; others as they are."""
+    return fitted(operator, bench.whole) if operator.layout is TABLES else operator
+
+
+def held(bench: Bench, plan: Plan, batch: Batch, operator: Operator) -> tuple[Any, Keys]:
+    """Return the samples of a batch on the device, and their keys where the operator's parameters are drawn."""
+    samples = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
+    keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
+    return samples, keys.to(operator.layout.device(samples))
+
+
 def shift_of(bench: Bench, plan: Plan, spec: Any) -> Callable[[Batch], tuple[Any, Any]]:
     """Return what gives the samples of a batch of the test data before and after the operator `spec`, on its device."""
-    operator = make_operator(spec, plan.severity)
-    if operator.layout is TABLES:
-        operator = fitted(operator, bench.whole)
+    operator = ready(bench, make_operator(spec, plan.severity))
 
     def shift(batch: Batch) -> tuple[Any, Any]:
-        keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
-        samples = batch.image.to(bench.device) if isinstance(batch.image, Tensor) else batch.image
-        keys = keys.to(operator.layout.device(samples))
+        samples, keys = held(bench, plan, batch, operator)
         shifted = operator.apply(samples, operator.sample(keys))  # of images uint8: what a camera would store
         check_in_place(operator.name, shifted)
         return samples, shifted

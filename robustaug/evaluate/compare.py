@@ -78,15 +78,24 @@ def check_same_data(a: Records, b: Records) -> None:
         raise ValueError("the two runs measured different test data, so their samples cannot be paired")
 
 
+def folder_and_model(text: str) -> tuple[str, str]:
+    """Split `folder` or `folder:model`, the model empty where none is named; a folder's own colon wins.
+
+    >>> folder_and_model("runs/v1:robust")
+    ('runs/v1', 'robust')
+    """
+    folder, _, model = (text, "", "") if Path(text).is_dir() else text.rpartition(":")
+    return (folder, model) if folder else (text, "")
+
+
 def open_model(text: str) -> tuple[Records, str]:
-    """Read `folder` or `folder:model`; a folder's own colon wins over the separator.
+    """Read `folder` or `folder:model`, see `folder_and_model`.
 
     Raises:
         FileNotFoundError: no records are there.
         ValueError: several models are, and none is named.
     """
-    folder, _, model = (text, "", "") if Path(text).is_dir() else text.rpartition(":")
-    folder, model = (folder, model) if folder else (text, "")
+    folder, model = folder_and_model(text)
     records = Records(folder)
     models = sorted({cell.model for cell in records.cells()})
     if model:

@@ -23,7 +23,7 @@ from robustaug.evaluate.asked import Asked, asked_of
 from robustaug.evaluate.metrics import area_under_severity
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.resamples import Resamples
-from robustaug.evaluate.shares import even_weights, per_sample, share_interval
+from robustaug.evaluate.shares import even_weights, per_sample, ratio, share_interval
 from robustaug.evaluate.statistics import Interval
 from robustaug.evaluate.suite import Suite
 
@@ -120,19 +120,13 @@ def _errors(records: Records, model: str, cells: dict[Any, Cell], error: Callabl
 
 
 def _ratios(ours: Errors, theirs: Errors) -> dict[str, Any]:
-    ce = {name: _divided(error, theirs.by[name]) for name, error in ours.by.items()}
-    relative = {name: _divided(error - ours.clean, theirs.by[name] - theirs.clean) for name, error in ours.by.items()}
+    ce = {name: ratio(error, theirs.by[name]) for name, error in ours.by.items()}
+    relative = {name: ratio(error - ours.clean, theirs.by[name] - theirs.clean) for name, error in ours.by.items()}
     if not ce:
         return {}
     out = {f"{name}_ce": value for name, value in ce.items()}
     out |= {f"{name}_relative_ce": value for name, value in relative.items()}
     return out | {"mce": sum(ce.values()) / len(ce), "relative_mce": sum(relative.values()) / len(relative)}
-
-
-def _divided(a: Any, b: Any) -> Any:
-    """Return a / b, NaN where b is not above 0."""
-    above = np.asarray(b) > 0
-    return np.where(above, a / np.where(above, b, 1.0), np.nan)
 
 
 def _areas(records: Records, model: str) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from robustaug.evaluate.asked import asked_of
 from robustaug.evaluate.records import Cell, Records
 from robustaug.evaluate.resamples import Resamples
 from robustaug.evaluate.sequences import FARTHEST
-from robustaug.evaluate.shares import even_weights, per_sample, share_interval
+from robustaug.evaluate.shares import even_weights, per_sample, ratio, share_interval
 from robustaug.evaluate.statistics import Interval
 from robustaug.evaluate.suite import Suite
 
@@ -98,11 +98,7 @@ def _ratios(records: Records, model: str, figure: str, of: Callable[[Cell], Any]
     if baseline in (None, model):
         return {}
     mine, theirs = (_by_sequence(records.cells(model=m, kind="sequence"), of) for m in (model, baseline))
-    ratios = {
-        name: np.where(np.asarray(theirs[name]) > 0, value / np.where(theirs[name] > 0, theirs[name], 1.0), np.nan)
-        for name, value in mine.items()
-        if name in theirs
-    }
+    ratios = {name: ratio(value, theirs[name]) for name, value in mine.items() if name in theirs}
     mean, one = _RATIOS[figure]
     named = {f"{name}_{one}": value for name, value in ratios.items()}
     return named | ({mean: sum(ratios.values()) / len(ratios)} if ratios else {})

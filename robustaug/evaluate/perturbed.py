@@ -5,10 +5,7 @@ Legend: B samples.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from robustaug.data.shared import shared
@@ -19,19 +16,19 @@ from robustaug.evaluate.bench import (
     Measured,
     each_of,
     examples_of,
+    held,
     judged,
     keep,
     logits_of_input,
+    ready,
     stacked,
 )
 from robustaug.evaluate.cues import Cue, chosen, pipeline_of
 from robustaug.evaluate.sequences import Answer, Sequence, answer, flipped, top5_distance
 from robustaug.evaluate.suite import Plan
 from robustaug.ops.layout import IMAGES
-from robustaug.ops.operator import Operator
-from robustaug.ops.tabular.table import TABLES, check_in_place
-from robustaug.pipeline import fitted
-from robustaug.rng import Keys, subset
+from robustaug.ops.tabular.table import check_in_place
+from robustaug.rng import subset
 
 
 def sequence(bench: Bench, plan: Plan) -> Measured:
@@ -41,11 +38,11 @@ def sequence(bench: Bench, plan: Plan) -> Measured:
     are more than five classes, distance (the sum of `top5_distance`). Examples: the first and the last frame.
     """
     settings = Sequence(**plan.spec)
-    operator = _ready(settings.make(), bench)
+    operator = ready(bench, settings.make())
     pictured = bench.test.layout is IMAGES
 
     def look(batch: Batch) -> tuple[Columns, list[Tensor]]:
-        image, keys = _held(bench, batch, operator, plan)
+        image, keys = held(bench, plan, batch, operator)
         flips = np.zeros(len(batch.label), dtype=np.int64)
         distance = np.zeros(len(batch.label), dtype=np.int64)
         before: Answer | None = None
@@ -83,12 +80,12 @@ def sequence(bench: Bench, plan: Plan) -> Measured:
 def cued(bench: Bench, plan: Plan) -> Measured:
     """Put a cue on the samples that are to carry it and see what is predicted."""
     cue = Cue(**plan.spec)
-    operator = _ready(pipeline_of(cue.operator), bench)
+    operator = ready(bench, pipeline_of(cue.operator))
     at = chosen(cue, bench.test)
     pictured = bench.test.layout is IMAGES
 
     def look(batch: Batch) -> tuple[Columns, list[Tensor]]:
-        image, keys = _held(bench, batch, operator, plan)
+        image, keys = held(bench, plan, batch, operator)
         shown = operator.apply(image, operator.sample(keys))
         check_in_place(plan.scenario, shown)
         few = [part[: bench.examples].cpu() for part in (image, shown)] if pictured else []
@@ -104,16 +101,3 @@ def cued(bench: Bench, plan: Plan) -> Measured:
     samples = stacked(rows)
     figures = {"accuracy": float(samples["correct"].mean())}
     return Measured(samples, figures, examples_of(before=before, after=after), len(samples["index"]))
-
-
-def _ready(operator: Operator, bench: Bench) -> Operator:
-    if operator.layout is not TABLES:
-        return operator
-    return fitted(operator, bench.whole)
-
-
-def _held(bench: Bench, batch: Batch, operator: Operator, plan: Plan) -> tuple[Any, Keys]:
-    """Return the samples on the device and their keys where parameters are drawn."""
-    image = batch.image.to(bench.device) if isinstance(batch.image, torch.Tensor) else batch.image
-    keys = Keys.of(plan.seed, batch.index).fold(plan.scenario)
-    return image, keys.to(operator.layout.device(image))

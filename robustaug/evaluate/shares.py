@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,14 @@ def per_sample(parts: Sequence[tuple[np.ndarray, np.ndarray]], weights: np.ndarr
         weights: (C,).
     """
     rows, at = np.unique(np.concatenate([index for index, _ in parts]), return_inverse=True)
-    added = [w * values * (len(rows) / len(values)) for w, (_, values) in zip(weights, parts, strict=True)]
+    added = [w * values * (len(rows) / max(len(values), 1)) for w, (_, values) in zip(weights, parts, strict=True)]
     return np.bincount(at, np.concatenate(added), len(rows))
+
+
+def ratio(a: Any, b: Any) -> Any:
+    """Return a / b, numbers or arrays, NaN where b is not above 0."""
+    above = np.asarray(b) > 0
+    return np.where(above, a / np.where(above, b, 1.0), np.nan)
 
 
 def share_interval(values: np.ndarray, most: int, confidence: float) -> Interval:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from robustaug import atomic
 from robustaug.data.source import Source
 from robustaug.evaluate.changes import Side
+from robustaug.evaluate.compare import folder_and_model
 from robustaug.evaluate.compare_figures import compare_all, document, sentence
 from robustaug.evaluate.records import Records
 from robustaug.experiment.plan import Experiment
@@ -47,8 +48,7 @@ def find(experiment: Experiment, test: Source) -> Previous:
     against = experiment.against
     if against is None:
         return Previous(None, experiment.first())
-    folder, _, model = (against, "", "") if Path(against).is_dir() else against.rpartition(":")
-    folder, model = (folder, model) if folder else (against, "")
+    folder, model = folder_and_model(against)
     records = Records(folder)
     if (records.run.get("data") or {}).get("fingerprint") != test.fingerprint:
         raise ValueError(f"against: {folder} measured other test data than {test.name}, so samples cannot be paired")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
@@ -52,9 +53,9 @@ class Flagged:
             np.concatenate(columns["score"]),
             parts[0].threshold,
             np.concatenate(columns["prediction"]),
-            sum(columns["predicted_class"], ()),
+            tuple(itertools.chain(*columns["predicted_class"])),
             np.concatenate(columns["flagged"]),
-            sum(columns["place"], ()),
+            tuple(itertools.chain(*columns["place"])),
         )
 
     def review(self) -> Flagged:
