@@ -7,7 +7,6 @@ Legend: N samples, C cells.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,8 +21,9 @@ from robustaug.evaluate.compare import same_samples
 from robustaug.evaluate.detection import detection_draws
 from robustaug.evaluate.intervals import intervals
 from robustaug.evaluate.metrics import NAMED_COHORT
-from robustaug.evaluate.paired import Change, Drawn, Resamples
+from robustaug.evaluate.paired import Change, Drawn, Weighed
 from robustaug.evaluate.records import Cell, Records
+from robustaug.evaluate.shares import even_weights, per_sample
 from robustaug.trust.ood.figures import FIGURES
 
 _Key = tuple[str, str, float, int]
@@ -82,7 +82,7 @@ class Pairing:
 
     def __init__(self, a: Side, b: Side, confidence: float) -> None:
         self.a, self.b, self.confidence = a, b, confidence
-        self.resamples = Resamples(confidence)
+        self.weighed = Weighed(confidence)
         ours, theirs = ({_key(c): c for c in side.records.cells(model=side.model)} for side in (a, b))
         shared = (Pair(cell, theirs[key]) for key, cell in ours.items() if key in theirs)
         self.pairs = [pair for pair in shared if pair.a.n and pair.b.n and same_samples(a.records, b.records, pair.a)]
@@ -131,7 +131,7 @@ class Pairing:
                     return None
                 if column in ("correct", "covered", "abstained"):
                     return paired.share_change(sign * (b - a), self.confidence)
-                before, after = (self.resamples.mean(index, values) for values in (a, b))
+                before, after = (self.weighed.mean(index, values) for values in (a, b))
                 return paired.between(before, after, self.confidence)
         return None
 
@@ -158,16 +158,10 @@ class Pairing:
     def _by_sample(self, pairs: list[Pair], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return sample indices (N,) and what each adds to the mean over cells of either model: (N,) and (N,)."""
         aligned = [self.aligned(pair, *_READ.get(column, [column])) for pair in pairs]
-        rows, at = np.unique(np.concatenate([index for index, _, _ in aligned]), return_inverse=True)
-        scale = [
-            np.full(len(index), weight * len(rows) / max(len(index), 1))
-            for weight, (index, _, _) in zip(_weights(pairs), aligned, strict=True)
-        ]
-        sums = []
-        for columns in ([a for _, a, _ in aligned], [b for _, _, b in aligned]):
-            values = np.concatenate([_column(column, read) for read in columns])
-            sums.append(np.bincount(at, values * np.concatenate(scale), len(rows)))
-        return rows, sums[0], sums[1]
+        rows = np.unique(np.concatenate([index for index, _, _ in aligned]))
+        sides = ([(index, _column(column, one[side])) for index, *one in aligned] for side in (0, 1))
+        before, after = (per_sample(side, _weights(pairs)) for side in sides)
+        return rows, before, after
 
     def _calibrated(self, name: str) -> Change | None:
         """Return the change of a calibration error, or of a loss after scaling."""
@@ -191,7 +185,7 @@ class Pairing:
             for side, (confidence, correct) in zip(sides, found, strict=True):
                 if not len(index) or not np.isfinite(confidence).all():
                     return None
-                side.append(self.resamples.ece(index, confidence, correct))
+                side.append(self.weighed.ece(index, confidence, correct))
         before, after = (paired.weighted(side, _weights(pairs)) for side in sides)
         # where all samples are right and sure, resamples know of no doubt
         return paired.between(before, after, self.confidence, paired.least_reach(fewest, self.confidence))
@@ -202,10 +196,8 @@ class Pairing:
             return None
         right = p[np.arange(len(label)), label]
         if name == "ece_scaled":
-            return self.resamples.ece(index, p.max(axis=1), p.argmax(axis=1) == label)
-        return self.resamples.mean(
-            index, -np.log(right) if name == "nll_scaled" else (p**2).sum(axis=1) - 2 * right + 1
-        )
+            return self.weighed.ece(index, p.max(axis=1), p.argmax(axis=1) == label)
+        return self.weighed.mean(index, -np.log(right) if name == "nll_scaled" else (p**2).sum(axis=1) - 2 * right + 1)
 
     def _least(self, name: str) -> Change | None:
         """Return the change of the least of several shares: over attacks, certificates or cohorts."""
@@ -257,7 +249,7 @@ class Pairing:
         if not kept.any():
             return None
         place, cells = np.cumsum(large) - 1, int(large.sum())
-        before, after = (self.resamples.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b))
+        before, after = (self.weighed.least_share(index[kept], place[at[kept]], x[kept], cells) for x in (a, b))
         smallest = int(np.bincount(samples)[np.flatnonzero(large)].min())
         floor = paired.least_reach(smallest, self.confidence)
         change = paired.between(before, after, self.confidence, floor)
@@ -337,8 +329,4 @@ def _column(name: str, read: list[np.ndarray]) -> np.ndarray:
 
 
 def _weights(pairs: list[Pair]) -> np.ndarray:
-    """Return weights of sum 1: operators count alike, in each its severities, in each of these its seeds."""
-    seeds = Counter((pair.a.scenario, pair.a.severity) for pair in pairs)
-    severities = Counter(scenario for scenario, _ in seeds)
-    each = [1 / (severities[pair.a.scenario] * seeds[pair.a.scenario, pair.a.severity]) for pair in pairs]
-    return np.array(each) / sum(each)
+    return even_weights([pair.a for pair in pairs])

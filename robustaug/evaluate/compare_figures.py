@@ -150,7 +150,7 @@ def _of_cell(pairing: Pairing, pair: Pair) -> list[tuple[str, Change, int]]:
         for figure in ("nll", "brier"):
             if pairing.has(pair, figure):
                 _, [a], [b] = pairing.aligned(pair, figure)
-                before, after = (pairing.resamples.mean(index, values) for values in (a, b))
+                before, after = (pairing.weighed.mean(index, values) for values in (a, b))
                 found.append((figure, between(before, after, _CONFIDENCE), len(index)))
     if pair.a.kind in ("clean", "operator", "attack") and not any("asked" in cell.metrics for cell in pair):
         found.append(("worst_cohort_accuracy", pairing.worst_cohort([pair]), len(index)))

@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy.special import ndtr, ndtri
 
+from robustaug.evaluate.resamples import GROUPS, Resamples
 from robustaug.evaluate.statistics import placements
-from robustaug.rng import Keys
 
-_GROUPS = 256
-_RESAMPLES = 2_000
 _OPEN = 0.1  # the share of the chance of error that is spent on the signs of gaps, or on which share is the least
 
 
@@ -72,8 +69,8 @@ class Drawn(NamedTuple):
     parts: Parts | None = None
 
 
-class Resamples:
-    """Weights of groups of samples, the same wherever the same samples are.
+class Weighed:
+    """Figures of a model as its samples count, and as each resample weighs them: alike wherever the samples are.
 
     Args:
         confidence: of the intervals to come: enough resamples are drawn for it.
@@ -81,10 +78,7 @@ class Resamples:
     """
 
     def __init__(self, confidence: float, seed: int = 0) -> None:
-        self._seed, self._confidence = seed, confidence
-        resamples = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))
-        uniform = Keys.of(seed, resamples).fold("paired.weights").uniform(_GROUPS).double()
-        self.weights = -torch.log1p(-uniform).numpy()
+        self._confidence, self._resamples = confidence, Resamples(confidence, seed)
 
     def sums(self, index: np.ndarray, at: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
         """Return (1 + R, C) sums of values in each cell, as measured first and then as weighed.
@@ -95,10 +89,9 @@ class Resamples:
             values: (N,) float64.
             cells: C.
         """
-        words = Keys.of(self._seed, torch.from_numpy(np.array(index, dtype=np.int64))).fold("paired.groups").bits()
-        group = ((words[:, 0] * _GROUPS) >> 32).numpy()
-        table = np.bincount(group * cells + at, values, _GROUPS * cells).reshape(_GROUPS, cells)
-        return np.concatenate([table.sum(axis=0, keepdims=True), self.weights @ table])
+        group = self._resamples.groups(index)
+        table = np.bincount(group * cells + at, values, GROUPS * cells).reshape(GROUPS, cells)
+        return np.concatenate([table.sum(axis=0, keepdims=True), self._resamples.weights @ table])
 
     def mean(self, index: np.ndarray, values: np.ndarray) -> Drawn:
         """Return the mean of values (N,)."""

@@ -27,14 +27,26 @@ class Resamples:
     Args:
         confidence: of the intervals that are wanted, in (0, 1).
         seed: the same gives the same weights.
+
+    Attributes:
+        weights: (R, G).
     """
 
     def __init__(self, confidence: float, seed: int = 0) -> None:
         self.confidence, self.seed = confidence, seed
         self.n = max(_RESAMPLES, math.ceil(40 / (1 - confidence)))  # twenty beyond each end
         drawn = Keys.of(seed, self.n).fold("resamples").uniform(GROUPS).double()
-        self._weights = -np.log1p(-drawn.numpy())  # (R, G)
+        self.weights = -np.log1p(-drawn.numpy())  # (R, G)
         self._sizes: dict[bytes, np.ndarray] = {}  # cells mostly measured the same samples
+
+    def groups(self, index: np.ndarray) -> np.ndarray:
+        """Return the group of each sample, (N,) int64 in [0, G).
+
+        Args:
+            index: (N,) int64, which samples these are.
+        """
+        keys = Keys.of(self.seed, torch.from_numpy(np.array(index, dtype=np.int64)))
+        return (keys.fold("resamples.group").bits()[:, 0] % GROUPS).numpy()
 
     def mean(self, index: np.ndarray, values: np.ndarray, side: str) -> np.ndarray:
         """Return (R,) resampled means of outcomes in [0, 1].
@@ -48,15 +60,15 @@ class Resamples:
             values: (N,).
             side: what was added is the same for outcomes of one side, such as "shifted, standard".
         """
-        group = (Keys.of(self.seed, torch.tensor(index)).fold("resamples.group").bits()[:, 0] % GROUPS).numpy()
+        group = self.groups(index)
         total, count = np.bincount(group, values, GROUPS), np.bincount(group, minlength=GROUPS).astype(np.float64)
         share, spread = float(np.mean(values)), float(np.var(values))
         trial = min(1.0, spread / (share * (1 - share))) if spread and 0 < share < 1 else 1.0
         uniform = Keys.of(self.seed, self.n).fold(f"resamples.{side}").uniform(2).double().numpy()
         ones, zeros = (trial * gammaincinv(0.5, uniform)).T
         if (key := count.tobytes()) not in self._sizes:
-            self._sizes[key] = self._weights @ count
-        return (self._weights @ total + ones) / (self._sizes[key] + ones + zeros)
+            self._sizes[key] = self.weights @ count
+        return (self.weights @ total + ones) / (self._sizes[key] + ones + zeros)
 
     def interval(self, estimate: float, drawn: Any, confidence: float | None = None) -> Interval:
         """Return a figure with the quantiles of its resamples, (R,); it always lies between them.

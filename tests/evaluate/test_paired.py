@@ -8,10 +8,10 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from robustaug.evaluate import paired
-from robustaug.evaluate.paired import Drawn, Resamples
+from robustaug.evaluate.paired import Drawn, Weighed
 from robustaug.trust.calibration import ece_from_confidence
 
-RESAMPLES = Resamples(0.95)
+WEIGHED = Weighed(0.95)
 RUNS, LEVEL = 200, 0.05
 
 
@@ -40,16 +40,16 @@ def test_what_was_never_seen_is_not_held_impossible():
 def test_the_same_figure_is_drawn_for_both_from_the_same_weights():
     draw = np.random.default_rng(0)
     index, values = np.arange(500), draw.exponential(size=500)
-    a, b = RESAMPLES.mean(index, values), RESAMPLES.mean(index, values + 0.25)
+    a, b = WEIGHED.mean(index, values), WEIGHED.mean(index, values + 0.25)
     change = paired.between(a, b, 0.95)
     assert change == pytest.approx((0.25, 0.25, 0.25, change.p_value, values.mean(), values.mean() + 0.25))
-    back = RESAMPLES.mean(index[::-1], values[::-1])  # the samples count, not their order
+    back = WEIGHED.mean(index[::-1], values[::-1])  # the samples count, not their order
     np.testing.assert_allclose(back.draws, a.draws)
     p, right = draw.random(500), draw.random(500) < 0.5
-    assert RESAMPLES.ece(index, p, right).estimate == pytest.approx(ece_from_confidence(p, right))
+    assert WEIGHED.ece(index, p, right).estimate == pytest.approx(ece_from_confidence(p, right))
     at = draw.integers(0, 3, 500)
     least = min(right[at == k].mean() for k in range(3))
-    assert RESAMPLES.least_share(index, at, right, 3).estimate == pytest.approx(least)
+    assert WEIGHED.least_share(index, at, right, 3).estimate == pytest.approx(least)
 
 
 def test_the_change_of_auroc_is_delongs():
@@ -86,7 +86,7 @@ def test_calibration_errors_of_two_equally_calibrated_models(sharpness):
         true = draw.uniform(0.3, 0.99, (2, 400))
         said = 1 / (1 + ((1 - true) / true) ** sharpness)
         right = draw.random((2, 400)) < true
-        drawn = (RESAMPLES.ece(index, p, y) for p, y in zip(said, right, strict=True))
+        drawn = (WEIGHED.ece(index, p, y) for p, y in zip(said, right, strict=True))
         change = paired.between(*drawn, 0.95)
         missed += not change.low <= 0 <= change.high
     alarms_are_rare(missed)
@@ -98,7 +98,7 @@ def test_worst_cohorts_of_two_equally_good_models(worst):
     at = index % 8
     for _ in range(RUNS):
         a, b = draw.random((2, 400)) < np.where(at == 0, worst, 0.9)
-        drawn = (RESAMPLES.least_share(index, at, hits, 8) for hits in (a, b))
+        drawn = (WEIGHED.least_share(index, at, hits, 8) for hits in (a, b))
         change = paired.between(*drawn, 0.95, paired.least_reach(50, 0.95))
         missed += not change.low <= 0 <= change.high
     alarms_are_rare(missed)
@@ -110,7 +110,7 @@ def test_a_model_that_is_off_against_one_that_is_calibrated(n):
     draw, missed, index = np.random.default_rng(6), 0, np.arange(n)
     for _ in range(RUNS):
         p, q = draw.uniform(0.5, 1, n), draw.uniform(0.6, 1, n)
-        a, b = RESAMPLES.ece(index, p, draw.random(n) < p), RESAMPLES.ece(index, q, draw.random(n) < q - 0.1)
+        a, b = WEIGHED.ece(index, p, draw.random(n) < p), WEIGHED.ece(index, q, draw.random(n) < q - 0.1)
         change = paired.between(a, b, 0.95)
         missed += not change.low <= 0.1 <= change.high
     alarms_are_rare(missed)
@@ -123,7 +123,7 @@ def test_a_model_with_one_bad_cohort_against_one_without(n):
     at = index % 10
     for _ in range(RUNS):
         a, b = draw.random(n) < np.where(at == 0, 0.6, 0.8), draw.random(n) < 0.8
-        drawn = (RESAMPLES.least_share(index, at, hits, 10) for hits in (a, b))
+        drawn = (WEIGHED.least_share(index, at, hits, 10) for hits in (a, b))
         change = paired.between(*drawn, 0.95, paired.least_reach(n // 10, 0.95))
         missed += not change.low <= 0.2 <= change.high
     alarms_are_rare(missed)
@@ -134,9 +134,9 @@ def test_two_models_that_hardly_differ_hardly_change():
     p, at = draw.uniform(0.5, 1, 1000), index % 10
     a = draw.random(1000) < p
     b = np.where(index < 3, ~a, a)
-    found = paired.between(*(RESAMPLES.ece(index, p, right) for right in (a, b)), 0.95)
+    found = paired.between(*(WEIGHED.ece(index, p, right) for right in (a, b)), 0.95)
     assert found.high - found.low < 0.04
-    found = paired.between(*(RESAMPLES.least_share(index, at, right, 10) for right in (a, b)), 0.95)
+    found = paired.between(*(WEIGHED.least_share(index, at, right, 10) for right in (a, b)), 0.95)
     assert found.high - found.low < 0.12
 
 
@@ -144,7 +144,7 @@ def test_losses_of_two_equally_good_models_are_told_apart_no_more_often_than_sta
     draw, missed, index = np.random.default_rng(5), 0, np.arange(300)
     for _ in range(RUNS):
         shared = draw.exponential(size=300)
-        a, b = (RESAMPLES.mean(index, shared + draw.exponential(size=300)) for _ in range(2))
+        a, b = (WEIGHED.mean(index, shared + draw.exponential(size=300)) for _ in range(2))
         missed += paired.between(a, b, 0.95).p_value < LEVEL
     alarms_are_rare(missed)
 
