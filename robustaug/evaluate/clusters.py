@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.stats import hypergeom
+from torch import Tensor
 
 from robustaug.evaluate.metrics import NAMED_COHORT
 from robustaug.evaluate.statistics import holm, wilson
-from robustaug.models.classifier import Classifier
 from robustaug.rng import Keys
 
 KEPT = 32
@@ -56,20 +56,15 @@ class Clusters(NamedTuple):
     tested: int
 
 
-def embedded(model: Classifier, x: Any) -> dict[str, np.ndarray]:
-    """Return the column "embedding", (B, E) float32, of a batch of inputs; no column where a model shows no features.
+def embedded(features: Tensor | None) -> dict[str, np.ndarray]:
+    """Return the column "embedding", (B, E) float32, of a model's features (B, D); no column where it shows none.
 
     More than `KEPT` features are projected to so many at random, the same way for every batch and model (Johnson and
     Lindenstrauss 1984), so that nothing must be fitted and distances are kept on the mean.
     """
-    if not model.has_features:
+    if features is None:
         return {}
-    try:
-        with torch.inference_mode():
-            features = model.features(x).float().cpu()
-    except ValueError:  # its last linear layer is not used
-        return {}
-    width = features.shape[1]
+    features, width = features.float(), features.shape[1]
     if width > KEPT:
         projection = Keys.of(0, torch.arange(width)).fold("slices.projection").normal(KEPT)
         features = features @ projection.to(features.dtype) / math.sqrt(KEPT)

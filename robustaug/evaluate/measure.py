@@ -89,8 +89,9 @@ def logits_and_labels(
 def _clean(bench: Bench, plan: Plan) -> Measured:
     def look(batch: Batch) -> Columns:
         x = bench.test.as_input(batch.image, bench.device)
-        logits, scores = scored(bench.model, bench.scores, x)
-        return judged(batch, logits) | {"logits": logits} | scores | embedded(bench.model, x)
+        seen, scores = scored(bench.model, bench.scores, x, ["features"])
+        logits = seen.logits.numpy()
+        return judged(batch, logits) | {"logits": logits} | scores | embedded(seen.features)
 
     confidence = Confidence(bench.sets)
     rows = [row | _added(confidence, row, row["logits"]) for row in each_of(bench, plan, look)]
@@ -111,7 +112,8 @@ def _operator(bench: Bench, plan: Plan) -> Measured:
 
     def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
         image, shifted = shift(batch)
-        logits, scores = scored(bench.model, told_apart, bench.test.as_input(shifted, bench.device))
+        seen, scores = scored(bench.model, told_apart, bench.test.as_input(shifted, bench.device))
+        logits = seen.logits.numpy()
         few = [part[: bench.examples].cpu() for part in (image, shifted)] if pictured else []
         return judged(batch, logits) | scores, logits, few
 
@@ -133,7 +135,8 @@ def _proxy(bench: Bench, plan: Plan) -> Measured:
     told_apart = bench.scores if plan.role == "shifted" else {}
 
     def look(batch: Batch) -> tuple[Columns, np.ndarray, list[Tensor]]:
-        logits, scores = scored(bench.model, told_apart, source.as_input(batch.image, bench.device))
+        seen, scores = scored(bench.model, told_apart, source.as_input(batch.image, bench.device))
+        logits = seen.logits.numpy()
         few = [batch.image[: bench.examples]] if source.layout is IMAGES else []
         return judged(batch, logits) | scores, logits, few
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,13 +82,18 @@ def unfit_limits(model: str, reasons: Mapping[str, str]) -> list[str]:
     ]
 
 
-def scored(model: Classifier, scores: dict[str, ood.Score], x: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return a batch's logits (B, K) float32, and each of its scores, (B,) float64, by the name of its column.
+def scored(
+    model: Classifier, scores: dict[str, ood.Score], x: Any, more: Collection[str] = ()
+) -> tuple[ood.Evidence, dict[str, np.ndarray]]:
+    """Return what was seen of a batch, its logits at least, and each of its scores, (B,) float64, by their columns.
 
-    One forward pass gives both, but for scores that ask the model again.
+    One forward pass gives all, but for scores that ask the model again.
+
+    Args:
+        more: fields of the evidence that are wanted besides what the scores need.
     """
-    evidence = ood.observe(model, x, frozenset[str]().union(*(score.needs for score in scores.values())))
-    return evidence.logits.numpy(), {f"score_{name}": score.score(evidence) for name, score in scores.items()}
+    evidence = ood.observe(model, x, frozenset(more).union(*(score.needs for score in scores.values())))
+    return evidence, {f"score_{name}": score.score(evidence) for name, score in scores.items()}
 
 
 def score_limits(model: str, cells: list[Cell]) -> list[str]:

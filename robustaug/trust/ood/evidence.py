@@ -115,12 +115,12 @@ def observe(model: Classifier, x: Any, wanted: Collection[str], labels: Any = No
         x: inputs as the model takes them.
         wanted: names of fields of `Evidence`.
     """
-    features, head = None, model.head
+    head = model.head
     with torch.inference_mode():
         if head is not None and not {"features", "head"}.isdisjoint(wanted):
-            logits, features = model.logits_and_features(x)
+            logits, features = _with_features(model, x)
         else:
-            logits = model(x)
+            logits, features = model(x), None
     moved = isinstance(x, Tensor) and x.is_floating_point()
     return Evidence(
         logits.float().cpu(),
@@ -131,6 +131,13 @@ def observe(model: Classifier, x: Any, wanted: Collection[str], labels: Any = No
         model if "model" in wanted else None,
         _members(model, x) if "members" in wanted else None,
     )
+
+
+def _with_features(model: Classifier, x: Any) -> tuple[Tensor, Tensor | None]:
+    try:
+        return model.logits_and_features(x)
+    except ValueError:  # its last linear layer is not used; or x is refused, which the model says again
+        return model(x), None
 
 
 def observed(

@@ -23,6 +23,15 @@ class Deaf(nn.Module):
         return self.last(x.detach())
 
 
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return x[:, :3]
+
+
 def made(layer):
     return wrap(layer.eval().requires_grad_(False), num_classes=3)
 
@@ -36,6 +45,8 @@ X = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
         (nn.Linear(6, 3), {"logits", "features", "head", "inputs", "model"}, ""),
         (nn.Identity(), {"logits"}, ""),
         (nn.Identity(), {"features"}, "model 'Identity' shows no features"),
+        (Unused(), {"features"}, "model 'Unused' shows no features"),
+        (Unused(), {"logits"}, ""),
         (Cosine(6, 3), {"features"}, ""),
         (Cosine(6, 3), {"features", "head"}, "are not what its last nn.Linear makes of"),
         (
